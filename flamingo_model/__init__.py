@@ -1,0 +1,1 @@
+"""Shards → model → scores: the trainer's side of the contract in `schemas`."""

@@ -1,0 +1,147 @@
+"""A document: the text of a page and references to its media, in reading order.
+
+    Page → Document(url, title, language, items=(Text, ImageRef, Text, VideoRef, ...))
+
+A `Text` is one block of the page (a paragraph, a heading, a list item, a caption, a table); it never spans a
+medium. A caption belongs to its image (`ImageRef.caption`) and stands once more in reading order, as the `Text`
+beside it, so that both a pair and an interleaved sample can be made from the document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.page import ORIGIN_TYPE, TIME_TYPE, Origin, key_of, origin_to_row
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A block of text; lines inside it are separated by a newline."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A reference to an image; the sizes are what the page claims, `None` where it claims nothing."""
+
+    url: str
+    alt: str = ""
+    caption: str = ""
+    width_px: int | None = None
+    height_px: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRef:
+    """A reference to a video; `text` is what the page says of it, `poster` the URL of its still picture."""
+
+    url: str
+    text: str = ""
+    poster: str = ""
+
+
+Item = Text | ImageRef | VideoRef
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A page's content. `language` is a BCP 47 tag in lower case, empty where unknown."""
+
+    url: str
+    title: str
+    language: str
+    items: tuple[Item, ...]
+    origin: Origin
+    fetched: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The document's name in every table and shard."""
+        return key_of(self.url)
+
+
+ITEM_TYPE = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("text", pa.string()),
+        ("url", pa.string()),
+        ("alt", pa.string()),
+        ("caption", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("poster", pa.string()),
+    ]
+)
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("title", pa.string()),
+        ("language", pa.string()),
+        ("items", pa.list_(ITEM_TYPE)),
+        ("origin", ORIGIN_TYPE),
+        ("fetched", TIME_TYPE),
+    ]
+)
+
+
+def item_to_row(item: Item) -> dict[str, object]:
+    """Write an item as the struct of `ITEM_TYPE`; fields its kind does not have are null."""
+    match item:
+        case Text():
+            return {"kind": "text", "text": item.text}
+        case ImageRef():
+            return {
+                "kind": "image",
+                "url": item.url,
+                "alt": item.alt,
+                "caption": item.caption,
+                "width_px": item.width_px,
+                "height_px": item.height_px,
+            }
+        case VideoRef():
+            return {"kind": "video", "url": item.url, "text": item.text, "poster": item.poster}
+
+
+def item_from_row(row: dict[str, Any]) -> Item:
+    """Read the struct of `ITEM_TYPE`."""
+    match row["kind"]:
+        case "text":
+            return Text(row["text"])
+        case "image":
+            return ImageRef(row["url"], row["alt"], row["caption"], row["width_px"], row["height_px"])
+        case "video":
+            return VideoRef(row["url"], row["text"], row["poster"])
+        case kind:
+            raise ValueError(f"unknown item kind {kind!r} (known: text, image, video)")
+
+
+def document_to_row(document: Document) -> dict[str, object]:
+    """Write a document as a row of `DOCUMENT_SCHEMA`."""
+    return {
+        "key": document.key,
+        "url": document.url,
+        "title": document.title,
+        "language": document.language,
+        "items": [item_to_row(item) for item in document.items],
+        "origin": origin_to_row(document.origin),
+        "fetched": document.fetched,
+    }
+
+
+def document_from_row(row: dict[str, Any]) -> Document:
+    """Read a row of `DOCUMENT_SCHEMA`."""
+    return Document(
+        url=row["url"],
+        title=row["title"],
+        language=row["language"],
+        items=tuple(item_from_row(item) for item in row["items"]),
+        origin=Origin(**row["origin"]),
+        fetched=row["fetched"],
+    )

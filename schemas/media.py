@@ -1,0 +1,85 @@
+"""What became of a media URL: a row of the media index for every URL ever asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.page import ORIGIN_TYPE, Origin, key_of, origin_to_row
+
+STORED = "stored"
+REJECTED = "rejected"
+MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A media URL's fate.
+
+    `status` is `stored`, `rejected` (the bytes were there but unfit) or `missing` (no bytes were had); `reason`
+    says why where it is not `stored`, and the fields below it are then empty. `width_px` and `height_px` are those
+    of the original after its orientation is applied, `stored_*` those of the bytes at `location` (a WARC record
+    of the media store, whose payload is the normalised image). `colour_range` is the widest span of any
+    colour channel, 0..255: about 0 for a single-colour picture. `phash` is 16 hex digits.
+    """
+
+    url: str
+    status: str
+    reason: str = ""
+    detail: str = ""
+    sha256_original: str = ""
+    sha256: str = ""
+    phash: str = ""
+    format: str = ""
+    width_px: int = 0
+    height_px: int = 0
+    stored_width_px: int = 0
+    stored_height_px: int = 0
+    stored_bytes: int = 0
+    colour_range: int = 0
+    source: Origin | None = None
+    location: Origin | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the URL in every table."""
+        return key_of(self.url)
+
+
+MEDIA_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("sha256_original", pa.string()),
+        ("sha256", pa.string()),
+        ("phash", pa.string()),
+        ("format", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("stored_width_px", pa.int32()),
+        ("stored_height_px", pa.int32()),
+        ("stored_bytes", pa.int64()),
+        ("colour_range", pa.int32()),
+        ("source", ORIGIN_TYPE),
+        ("location", ORIGIN_TYPE),
+    ]
+)
+
+
+def media_to_row(media: Media) -> dict[str, object]:
+    """Write a row of `MEDIA_SCHEMA`."""
+    row: dict[str, object] = {name: getattr(media, name) for name in MEDIA_SCHEMA.names}
+    return row | {"source": origin_to_row(media.source), "location": origin_to_row(media.location)}
+
+
+def media_from_row(row: dict[str, Any]) -> Media:
+    """Read a row of `MEDIA_SCHEMA`."""
+    fields = {name: row[name] for name in MEDIA_SCHEMA.names if name != "key"}
+    for name in ("source", "location"):
+        fields[name] = fields[name] and Origin(**fields[name])
+    return Media(**fields)

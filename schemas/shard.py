@@ -1,0 +1,105 @@
+"""A set of shards: its names, its index (a row per sample) and its manifest.
+
+In a dataset: interleaved/shard-000000.tar ...   interleaved/index.parquet   interleaved/manifest.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import SCHEMA_VERSION
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("title", pa.string()),
+        ("language", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("texts", pa.int32()),
+        ("chars", pa.int64()),
+        ("words", pa.int64()),
+        (
+            "parts",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("name", pa.string()),
+                        ("offset", pa.int64()),
+                        ("bytes", pa.int64()),
+                        ("width_px", pa.int32()),
+                        ("height_px", pa.int32()),
+                        ("sha256", pa.string()),
+                        ("phash", pa.string()),
+                        ("url", pa.string()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""`offset` and `length` cover all tar members of a sample; `parts[].offset` is where an image's own bytes begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A finished shard file."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelRow:
+    """What a stage was given and what it let through; `rejected` counts by reason."""
+
+    stage: str
+    kind: str
+    seen: int
+    kept: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a folder of shards holds and how it came to be; its bytes depend on nothing else."""
+
+    kind: str
+    shards: tuple[Shard, ...]
+    funnel: tuple[FunnelRow, ...]
+    config: dict[str, Any]
+    version: str
+    schema: int = SCHEMA_VERSION
+
+
+def shard_name(index: int) -> str:
+    """Name a shard by its number in the plan."""
+    return f"shard-{index:06d}.tar"
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """Write a manifest for people and programs."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+
+
+def manifest_from_json(text: str) -> Manifest:
+    """Read a manifest; another schema version is refused by name."""
+    tree = json.loads(text)
+    if tree.get("schema") != SCHEMA_VERSION:
+        raise ValueError(f"manifest schema {tree.get('schema')}, this version of flamingo reads {SCHEMA_VERSION}")
+    return Manifest(
+        kind=tree["kind"],
+        shards=tuple(Shard(**shard) for shard in tree["shards"]),
+        funnel=tuple(FunnelRow(**row) for row in tree["funnel"]),
+        config=tree["config"],
+        version=tree["version"],
+    )
