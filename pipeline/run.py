@@ -1,0 +1,109 @@
+"""A run of the jobs on a dataset folder: whose it is, what runs it, and how a person sees it go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import tomli_w
+
+from pipeline.build import BuildConfig, Step, Totals, run_steps
+from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
+from pipeline.local import LocalOptions, Progress, supervise
+from pipeline.sources import SourceConfig
+from pipeline.stage import Job, Stage, Unit
+from schemas.config import ConfigError, from_toml, to_tree
+
+LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner")
+PROGRESS_EVERY_S = 1.0
+
+
+def load_config(folder: Folder) -> BuildConfig | None:
+    """Read the configuration of a dataset; `None` where the folder holds none."""
+    text = folder.read_text(CONFIG_FILE)
+    if text is None:
+        return None
+    try:
+        return from_toml(BuildConfig, text, folder.path(CONFIG_FILE))
+    except ConfigError as error:
+        raise UserError(f"{error}; rebuild into another --out, or delete this dataset") from None
+
+
+def claim(folder: Folder, config: BuildConfig) -> None:
+    """Refuse a folder that holds something else, then write down what is being built in it."""
+    earlier = load_config(folder)
+    if earlier is None and (strangers := [name for name in folder.names("") if name != "work"]):
+        raise UserError(f"{folder.root}: holds {strangers[0]} and no dataset; give an empty or new folder as --out")
+    if earlier is not None and identity(earlier.source) != identity(config.source):
+        was = ", ".join(earlier.source.paths)
+        raise UserError(f"{folder.root}: holds a dataset built from {was}; give another --out or the same --source")
+    folder.write_text(CONFIG_FILE, tomli_w.dumps(to_tree(config)))
+
+
+def identity(source: SourceConfig) -> SourceConfig:
+    """Tell which sources are meant, whatever order they are given in."""
+    return replace(SourceConfig(), paths=tuple(sorted(set(source.paths))), base_url=source.base_url)
+
+
+def run(
+    root: str,
+    config: BuildConfig,
+    steps: Sequence[Step],
+    options: LocalOptions,
+    watch: Callable[[Progress], None],
+) -> Totals:
+    """Run stages on the dataset in `root`, on this machine or on the runner that the Beam options name."""
+    runner = named_runner(options.beam_args)
+    folder = Folder(root)
+    load_config(folder)
+    with sole_writer(folder):
+        claim(folder, config)
+        job = Job(folder, config)
+        teller = Teller(folder, watch)
+        if runner not in LOCAL_RUNNERS:
+            return run_steps(job, steps, lambda stage, units, done: on_cluster(stage, job, units, options.beam_args))
+        with supervise(job, options, teller) as supervisor:
+            totals = run_steps(job, steps, supervisor.run)
+        teller.finish()
+        return totals
+
+
+class Teller:
+    """Passes progress on to the terminal, and once a second to a file for `flamingo status`."""
+
+    def __init__(self, folder: Folder, watch: Callable[[Progress], None]) -> None:
+        self.folder = folder
+        self.watch = watch
+        self.written = 0.0
+        self.begun = time.time()
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell how far the run is."""
+        self.watch(progress)
+        now = time.time()
+        if now - self.written >= PROGRESS_EVERY_S:
+            self.written = now
+            state = {"stage": progress.stage, "units_done": progress.units_done, "units": progress.units}
+            state |= {"records": progress.records, "failures": progress.failures, "seconds": now - self.begun}
+            self.folder.write_json(PROGRESS_FILE, state)
+
+    def finish(self) -> None:
+        """Forget the progress of a run that is over."""
+        self.folder.remove(PROGRESS_FILE)
+
+
+def named_runner(beam_args: Sequence[str]) -> str:
+    """Give the runner that the Beam options name, empty for this machine; options that Beam ignores are refused."""
+    if not beam_args:
+        return ""
+    from pipeline.runner import check_beam_args
+
+    return check_beam_args(beam_args)
+
+
+def on_cluster(stage: Stage, job: Job, units: Sequence[Unit], beam_args: Sequence[str]) -> None:
+    """Run a stage on the runner that the Beam options name."""
+    from pipeline.runner import run_on_cluster
+
+    run_on_cluster(stage, job, units, beam_args)

@@ -1,0 +1,311 @@
+"""Sources: what the user points at → splits that workers read → pages and captures.
+
+    *.warc, *.warc.gz      responses; a large .warc.gz is split at gzip members
+    a folder               saved pages with the files beside them; `file://NAME/path` is their URL, unless told
+    *.parquet              columns `url` and `html`
+
+In: paths, globs or URLs of any fsspec file system. Out: `Page`, `Capture` (anything that is no page) or `Rejected`.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+import pyarrow.parquet as pq
+
+from pipeline import warc
+from pipeline.folder import UserError, locate, open_input
+from pipeline.tables import KeyRange
+from pipeline.urls import clean_url
+from schemas.page import Origin, Page, Rejected, key_of
+
+STAGE = "read"
+HTTP_STATUS = "http_status"
+NO_URL = "no_url"
+TOO_LARGE = "file_too_large"
+WARC, FOLDER, PARQUET = "warc", "folder", "parquet"
+PAGE_TYPES = ("text/html", "application/xhtml+xml")
+PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+FILES_PER_SPLIT = 256
+ROWS_PER_SPLIT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """What is read, and within which bounds."""
+
+    paths: tuple[str, ...] = ()
+    """WARC files, Parquet files, folders of saved pages; globs and any fsspec URL are welcome."""
+    base_url: str = ""
+    """URL that the root of a folder of saved pages stands for; empty: `file://NAME-OF-THE-FOLDER/`."""
+    split_bytes: int = 0
+    """Bytes of a .warc.gz that one unit reads; 0 takes a 32nd of all input, within 1 and 64 MiB."""
+    max_record_bytes: int = 64 << 20
+    """Bytes of one archive record or file, uncompressed; larger ones are rejected unread."""
+    url_column: str = "url"
+    """Column of Parquet sources with the page's URL."""
+    html_column: str = "html"
+    """Column of Parquet sources with the page, as bytes or text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A stretch of a source: bytes of an archive, files of a folder or row groups of a Parquet file.
+
+    `stamp` is the size and time or tag of the file, so that a changed file is read again.
+    """
+
+    kind: str
+    file: str
+    start: int
+    end: int
+    stamp: str
+    files: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> KeyRange:
+        """The places (`place_of`) that lie in the split."""
+        return KeyRange(place_of(self.file, self.start), place_of(self.file, self.end))
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A resource that is no page, where it lies in the sources."""
+
+    url: str
+    status: int
+    content_type: str
+    place: str
+    source: Origin
+    fetched: datetime | None
+
+
+def place_of(file: str, offset: int) -> str:
+    """Write a place so that places sort as they lie in their file."""
+    return f"{key_of(file)}{offset:016x}"
+
+
+def plan_splits(config: SourceConfig) -> list[Split]:
+    """List the splits of all sources, in an order that does not depend on how they were given."""
+    if not config.paths:
+        raise UserError("no source: give --source with WARC files, Parquet files or a folder of saved pages")
+    found = sorted({file for path in config.paths for file in expand(path)})
+    sizes = {file: stat(file) for file in found}
+    total = sum(size for size, _ in sizes.values())
+    split_bytes = config.split_bytes or min(64 << 20, max(1 << 20, total // 32))
+    splits: list[Split] = []
+    for file in found:
+        size, stamp = sizes[file]
+        kind = kind_of(file)
+        if kind == FOLDER:
+            splits.extend(folder_splits(file))
+        elif kind == PARQUET:
+            splits.extend(parquet_splits(file, stamp, config))
+        elif file.endswith(".gz"):
+            starts = range(0, max(1, size), split_bytes)
+            splits.extend(Split(WARC, file, start, min(size, start + split_bytes) or 1, stamp) for start in starts)
+        else:
+            splits.append(Split(WARC, file, 0, max(1, size), stamp))
+    return splits
+
+
+def expand(path: str) -> list[str]:
+    """Resolve a path or glob to files and folders; nothing there is an error."""
+    system, inside = locate(path)
+    scheme = path.partition("://")[0] + "://" if "://" in path else ""
+    if any(sign in path for sign in "*?["):
+        found = [scheme + match if scheme else match for match in sorted(system.glob(inside))]
+        if not found:
+            raise UserError(f"{path}: no file matches")
+        return found
+    if not system.exists(inside):
+        raise UserError(f"{path}: no such file or folder")
+    if system.isdir(inside):
+        archives = [name for name in system.find(inside) if name.endswith((".warc", ".warc.gz"))]
+        pages = any(name.lower().endswith(PAGE_SUFFIXES) for name in system.find(inside))
+        if archives and not pages:
+            return [scheme + name if scheme else name for name in sorted(archives)]
+        if not pages:
+            raise UserError(f"{path}: holds neither .html pages nor .warc files; give the files, or a glob")
+        return [path.rstrip("/") + "/"]
+    return [path]
+
+
+def kind_of(file: str) -> str:
+    """Tell the kind of a source by its name."""
+    if file.endswith("/"):
+        return FOLDER
+    if file.endswith(".parquet"):
+        return PARQUET
+    if file.endswith((".warc", ".warc.gz")):
+        return WARC
+    raise UserError(f"{file}: not a source; known are .warc, .warc.gz, .parquet and folders of saved pages")
+
+
+def stat(file: str) -> tuple[int, str]:
+    """Give a file's size and a stamp that changes when its content does."""
+    if file.endswith("/"):
+        return 0, ""
+    system, path = locate(file)
+    info = system.info(path)
+    size = int(info.get("size") or 0)
+    return size, f"{size} {info.get('ETag') or info.get('etag') or info.get('mtime') or info.get('LastModified')}"
+
+
+def folder_splits(root: str) -> list[Split]:
+    """Deal the files of a folder, in the order of their names."""
+    system, path = locate(root)
+    details = system.find(path, detail=True, withdirs=False)
+    names, stamps = [], []
+    for name, info in sorted(details.items()):
+        if info.get("islink") and not os.path.realpath(name).startswith(os.path.realpath(path) + os.sep):
+            continue
+        names.append(posixpath.relpath(name, path))
+        stamps.append(f"{info.get('size')} {info.get('mtime') or info.get('ETag')}")
+    return [
+        Split(
+            FOLDER,
+            root,
+            first,
+            min(first + FILES_PER_SPLIT, len(names)),
+            ";".join(stamps[first : first + FILES_PER_SPLIT]),
+            tuple(names[first : first + FILES_PER_SPLIT]),
+        )
+        for first in range(0, len(names), FILES_PER_SPLIT)
+    ]
+
+
+def parquet_splits(file: str, stamp: str, config: SourceConfig) -> list[Split]:
+    """Split a Parquet file into rows, after a look at its columns."""
+    try:
+        with open_input(file) as stream:
+            parquet = pq.ParquetFile(stream)
+            columns, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
+    missing = [name for name in (config.url_column, config.html_column) if name not in columns]
+    if missing:
+        raise UserError(
+            f"{file}: no column '{missing[0]}' (has: {', '.join(columns)}); name yours with "
+            "--set source.url_column=... and --set source.html_column=..."
+        )
+    return [
+        Split(PARQUET, file, first, min(first + ROWS_PER_SPLIT, rows), stamp)
+        for first in range(0, rows, ROWS_PER_SPLIT)
+    ]
+
+
+def read_split(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
+    """Read everything in a split."""
+    match split.kind:
+        case "warc":
+            yield from read_archive(split, config)
+        case "folder":
+            yield from read_folder(split, config)
+        case _:
+            yield from read_parquet(split, config)
+
+
+def read_archive(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
+    """Read the records of an archive that begin in the split."""
+    with open_input(split.file) as stream:
+        for record in warc.payloads(warc.frames(stream, split.start, split.end, config.max_record_bytes)):
+            origin = Origin(split.file, record.offset, record.length)
+            if isinstance(record, warc.BadRecord):
+                yield Rejected(STAGE, record.reason, "record", record.url, detail=record.detail, origin=origin)
+            else:
+                yield from sort_record(record, origin)
+
+
+def sort_record(record: warc.Record, origin: Origin) -> Iterator[Page | Capture | Rejected]:
+    """Tell pages from other captures."""
+    url = clean_url(record.url) or record.url
+    if not url:
+        yield Rejected(STAGE, NO_URL, "record", "", detail="no WARC-Target-URI", origin=origin)
+        return
+    kind = record.content_type.partition(";")[0].strip()
+    is_page = kind in PAGE_TYPES or (not kind and looks_like_html(record.payload))
+    yield Capture(url, record.status, kind, place_of(origin.file, origin.offset), origin, record.fetched)
+    if is_page and record.status == 200:
+        yield Page(url, record.payload, record.charset, record.fetched, origin)
+    elif is_page:
+        yield Rejected(STAGE, HTTP_STATUS, "record", url, detail=f"HTTP {record.status}", origin=origin)
+
+
+def looks_like_html(payload: bytes) -> bool:
+    """Tell a page by its first bytes, where nobody said what they are."""
+    return any(sign in payload[:1024].lower() for sign in (b"<!doctype html", b"<html", b"<head", b"<body"))
+
+
+def read_folder(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
+    """Read pages of a folder; the files beside them are captures that are read when a page refers to them."""
+    base = config.base_url or f"file://{posixpath.basename(split.file.rstrip('/'))}/"
+    for index, name in enumerate(split.files, split.start):
+        url = clean_url(posixpath.join(base, quote_path(name)))
+        path = posixpath.join(split.file, name)
+        if url is None:
+            yield Rejected(STAGE, NO_URL, "record", "", detail=f"{path}: its name makes no URL under {base}")
+            continue
+        yield Capture(url, 200, "", place_of(split.file, index), Origin(path, 0, 0), None)
+        if name.lower().endswith(PAGE_SUFFIXES):
+            data = read_file(path, config.max_record_bytes)
+            origin = Origin(path, 0, len(data or b""))
+            if data is None:
+                yield Rejected(STAGE, TOO_LARGE, "record", url, detail=f"limit {config.max_record_bytes} bytes")
+            else:
+                yield Page(url, data, None, None, origin)
+
+
+def quote_path(name: str) -> str:
+    """Write a file's name as the path of a URL."""
+    return quote(name, safe="/!$&'()*+,;=:@~")
+
+
+def read_file(path: str, max_bytes: int) -> bytes | None:
+    """Read a file of bounded size; `None` where it is larger."""
+    with open_input(path) as stream:
+        data = stream.read(max_bytes + 1)
+    return data if len(data) <= max_bytes else None
+
+
+def read_parquet(split: Split, config: SourceConfig) -> Iterator[Page | Rejected]:
+    """Read the rows of a Parquet file that lie in the split, touching only the row groups that hold them."""
+    columns = [config.url_column, config.html_column]
+    with open_input(split.file) as stream:
+        parquet = pq.ParquetFile(stream)
+        first = 0
+        for group in range(parquet.num_row_groups):
+            last = first + parquet.metadata.row_group(group).num_rows
+            if first < split.end and last > split.start:
+                row = first
+                for batch in parquet.iter_batches(batch_size=64, row_groups=[group], columns=columns):
+                    for url, html in zip(batch[columns[0]].to_pylist(), batch[columns[1]].to_pylist(), strict=True):
+                        if split.start <= row < split.end:
+                            yield parquet_page(url, html, Origin(split.file, row))
+                        row += 1
+            first = last
+
+
+def parquet_page(url: object, html: object, origin: Origin) -> Page | Rejected:
+    """Make a page of a row; text is taken as UTF-8."""
+    if not isinstance(url, str) or not url or not isinstance(html, str | bytes):
+        return Rejected(STAGE, NO_URL, "record", "", detail=f"row {origin.offset} lacks its URL or page", origin=origin)
+    data = html.encode("utf-8", "replace") if isinstance(html, str) else html
+    return Page(clean_url(url) or url, data, "utf-8" if isinstance(html, str) else None, None, origin)
+
+
+def read_capture(source: Origin, config: SourceConfig) -> bytes | str:
+    """Read the bytes of a capture again; a string says why they cannot be had."""
+    if source.length == 0:
+        data = read_file(source.file, config.max_record_bytes)
+        return TOO_LARGE if data is None else data
+    with open_input(source.file) as stream:
+        record = warc.read_record_at(stream, source.offset, source.length, config.max_record_bytes)
+    if isinstance(record, warc.Record):
+        return record.payload
+    return record.reason if record is not None else warc.CORRUPT

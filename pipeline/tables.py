@@ -1,0 +1,243 @@
+"""Tables: rows that pass from stage to stage as Parquet parts sorted by `key`, so that any range of keys can be read.
+
+A unit of work writes its rows as parts named after itself; a later stage gathers the rows of a key range from all
+parts. That is a shuffle through files: it needs memory for one range, whatever the size of the corpus.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.folder import Folder, open_input
+from schemas.document import DOCUMENT_SCHEMA
+from schemas.media import MEDIA_SCHEMA
+from schemas.page import KEY_CHARS, ORIGIN_TYPE, REJECTED_SCHEMA, TIME_TYPE
+
+ROW_GROUP_BYTES = 1 << 20
+FLUSH_BYTES = 16 << 20
+COMPRESSION = "zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the dataset: the directory of its parts, and its columns, of which `key` is the first."""
+
+    directory: str
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The keys `lo <= key < hi`; an empty `hi` has no end. `index` is its place in the plan."""
+
+    lo: str
+    hi: str
+    index: int = 0
+
+    @property
+    def keys(self) -> KeyRange:
+        """A unit's work says which keys it covers; a range covers itself."""
+        return self
+
+
+DOCUMENTS = Table("documents", DOCUMENT_SCHEMA)
+MEDIA = Table("media", MEDIA_SCHEMA)
+REJECTED = Table("rejected", REJECTED_SCHEMA)
+
+REFERENCES = Table(
+    "work/references",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("url", pa.string()),
+            ("document", pa.string()),
+            ("capture", pa.string()),
+            ("position", pa.int32()),
+        ]
+    ),
+)
+"""An image a document refers to: `key` of the image's URL, the document's key, which capture of it, the item."""
+
+CAPTURES = Table(
+    "work/captures",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("url", pa.string()),
+            ("status", pa.int32()),
+            ("content_type", pa.string()),
+            ("place", pa.string()),
+            ("source", ORIGIN_TYPE),
+            ("fetched", TIME_TYPE),
+        ]
+    ),
+)
+"""What the sources hold beside pages: `key` of its URL, HTTP status, and where it lies (`place` sorts as it lies)."""
+
+WANTED = Table(
+    "work/wanted",
+    pa.schema([("key", pa.string()), ("url", pa.string()), ("source", ORIGIN_TYPE), ("fetched", TIME_TYPE)]),
+)
+"""A capture that some document refers to; `key` is its place."""
+
+PLACEMENTS = Table(
+    "work/placements",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("capture", pa.string()),
+            ("position", pa.int32()),
+            ("url", pa.string()),
+            ("reason", pa.string()),
+            ("detail", pa.string()),
+            ("sha256", pa.string()),
+            ("phash", pa.string()),
+            ("format", pa.string()),
+            ("width_px", pa.int32()),
+            ("height_px", pa.int32()),
+            ("location", ORIGIN_TYPE),
+        ]
+    ),
+)
+"""What stands at a position of a document (`key`): the stored image, or the reason why there is none."""
+
+IMAGE_TYPE = pa.struct(
+    [
+        ("url", pa.string()),
+        ("alt", pa.string()),
+        ("caption", pa.string()),
+        ("sha256", pa.string()),
+        ("phash", pa.string()),
+        ("format", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("location", ORIGIN_TYPE),
+    ]
+)
+SAMPLES = Table(
+    "work/samples",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("url", pa.string()),
+            ("title", pa.string()),
+            ("language", pa.string()),
+            ("items", pa.list_(pa.struct([("text", pa.string()), ("image", pa.int32())]))),
+            ("images", pa.list_(IMAGE_TYPE)),
+            ("origin", ORIGIN_TYPE),
+            ("fetched", TIME_TYPE),
+        ]
+    ),
+)
+"""A document that is kept, with its pictures by location: a sample without its bytes."""
+
+
+def key_ranges(count: int) -> list[KeyRange]:
+    """Cut the space of hashed keys into `count` equal ranges."""
+    space = 16**KEY_CHARS
+    bounds = [f"{index * space // count:0{KEY_CHARS}x}" for index in range(count)]
+    return [KeyRange(lo, hi, index) for index, (lo, hi) in enumerate(zip(bounds, [*bounds[1:], ""], strict=True))]
+
+
+def range_of(key: str, ranges: Sequence[KeyRange]) -> int:
+    """Find which of the sorted, adjoining ranges holds a key."""
+    return bisect.bisect_right(ranges, key, key=lambda candidate: candidate.lo) - 1
+
+
+@dataclass(slots=True)
+class PartWriter:
+    """Collects rows of one table and writes them as sorted parts of bounded size.
+
+    The names and bytes of the parts depend only on the rows and their order.
+    """
+
+    folder: Folder
+    table: Table
+    prefix: str
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    waiting_bytes: int = 0
+    parts: list[str] = field(default_factory=list)
+    total_rows: int = 0
+    total_bytes: int = 0
+
+    def add(self, row: Mapping[str, Any], size: int) -> None:
+        """Take a row of about `size` bytes."""
+        self.rows.append(row)
+        self.waiting_bytes += size
+        if self.waiting_bytes >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the waiting rows as a part; the sort keeps the order of rows with the same key."""
+        if not self.rows:
+            return
+        self.rows.sort(key=lambda row: row["key"])
+        table = pa.Table.from_pylist(self.rows, schema=self.table.schema)
+        name = f"{self.prefix}-{len(self.parts):03d}.parquet"
+        with self.folder.create(f"{self.table.directory}/{name}") as stream:
+            rows_per_group = max(1, len(self.rows) * ROW_GROUP_BYTES // max(1, table.nbytes))
+            pq.write_table(table, stream, row_group_size=rows_per_group, compression=COMPRESSION)
+        self.parts.append(name)
+        self.total_rows += len(self.rows)
+        self.total_bytes += table.nbytes
+        self.rows, self.waiting_bytes = [], 0
+
+
+def parts_of(folder: Folder, table: Table) -> list[str]:
+    """List the parts of a table."""
+    return [name for name in folder.names(table.directory) if name.endswith(".parquet")]
+
+
+def read_range(folder: Folder, table: Table, keys: KeyRange) -> pa.Table:
+    """Gather the rows whose key lies in a range from all parts, sorted by key, ties in order of the parts."""
+    pieces = [piece for part in parts_of(folder, table) for piece in read_part(folder, table, part, keys)]
+    return sort_rows(pa.concat_tables(pieces) if pieces else table.schema.empty_table())
+
+
+def sort_rows(rows: pa.Table) -> pa.Table:
+    """Sort by key; rows with the same key keep their order."""
+    numbered = rows.append_column("order", pa.array(range(rows.num_rows), pa.int64()))
+    return numbered.sort_by([("key", "ascending"), ("order", "ascending")]).drop_columns(["order"])
+
+
+def read_part(folder: Folder, table: Table, part: str, keys: KeyRange) -> Iterator[pa.Table]:
+    """Read the rows of a range from one part, touching only the row groups that can hold them."""
+    with open_input(folder.path(table.directory, part)) as stream:
+        parquet = pq.ParquetFile(stream)
+        column = parquet.schema_arrow.get_field_index("key")
+        for group in range(parquet.num_row_groups):
+            statistics = parquet.metadata.row_group(group).column(column).statistics
+            if statistics.max < keys.lo or (keys.hi and statistics.min >= keys.hi):
+                continue
+            rows = parquet.read_row_group(group, use_threads=False)
+            found = rows["key"].to_pylist()
+            first = bisect.bisect_left(found, keys.lo)
+            last = bisect.bisect_left(found, keys.hi) if keys.hi else len(found)
+            yield rows.slice(first, last - first)
+
+
+def split_part(folder: Folder, table: Table, part: str, ranges: Sequence[KeyRange]) -> Iterator[tuple[int, pa.Table]]:
+    """Deal the rows of a part to the ranges that hold them: what a cluster's shuffle is fed with."""
+    with open_input(folder.path(table.directory, part)) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1 << 14):
+            rows = pa.Table.from_batches([batch])
+            found = rows["key"].to_pylist()
+            first = 0
+            while first < len(found):
+                index = range_of(found[first], ranges)
+                hi = ranges[index].hi
+                last = bisect.bisect_left(found, hi) if hi else len(found)
+                yield index, rows.slice(first, last - first)
+                first = last
+
+
+def iter_rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield rows as dictionaries, a batch at a time."""
+    for batch in rows.to_batches(max_chunksize=1024):
+        yield from batch.to_pylist()
