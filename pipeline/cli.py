@@ -48,7 +48,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
             "--out", "-o", required=True, help="Dataset folder or URL; a second run goes on where one stopped"
         ),
         click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False), help="Settings as TOML."),
-        click.option("--preset", type=click.Choice(PRESETS), help="Rules to start from.  [default: m3w]"),
+        click.option("--preset", type=click.Choice(PRESETS), help="Rules of a published corpus.  [default: m3w, pages of any length]"),
         click.option(
             "--set",
             "assignments",
@@ -276,8 +276,8 @@ def why(url: str, dataset: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--preset", type=click.Choice(PRESETS), default="m3w", show_default=True)
-def settings(preset: str) -> None:
+@click.option("--preset", type=click.Choice(PRESETS), help="Rules of a published corpus.")
+def settings(preset: str | None) -> None:
     """Print every setting with its default and what it means, as TOML to start from.
 
     \b
@@ -288,7 +288,7 @@ def settings(preset: str) -> None:
     from pipeline.settings import document_settings
     from schemas.config import with_overrides
 
-    config = with_overrides(BuildConfig(), [f"{name}={toml(value)}" for name, value in ROWS[preset].items()])
+    config = with_overrides(BuildConfig(), [f"{name}={toml(value)}" for name, value in ROWS.get(preset or "", {}).items()])
     click.echo(document_settings(config), nl=False)
 
 

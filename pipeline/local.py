@@ -8,6 +8,7 @@ a record stops the build with one line, and the next start resumes from the done
 from __future__ import annotations
 
 import errno
+import logging
 import multiprocessing
 import os
 import threading
@@ -60,17 +61,19 @@ class Progress:
     failures: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Worker:
     """A worker process, the unit it has, and what is known of how it fares."""
 
     process: Any
     pipe: Any
     cells: Any
+    """What the worker shares: records begun, the record it is at, and whether it is up."""
     unit: Any = None
     beats: int = 0
     moved_at: float = 0.0
     counted: int = 0
+    up: bool = False
 
     def position(self) -> int:
         """Tell which record the worker is at; -1 before the first."""
@@ -120,7 +123,7 @@ class Supervisor:
         """Start a worker process; it dies with this one."""
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        cells = context.RawArray("q", 2)
+        cells = context.RawArray("q", 3)
         process = context.Process(
             target=serve, args=(there, cells, self.job, self.options.beam_args), daemon=True, name="flamingo-worker"
         )
@@ -152,8 +155,8 @@ class Supervisor:
         """Replace a worker that is stuck or too large; returns how many records it began since the last look."""
         now = time.monotonic()
         beats = int(worker.cells[0])
-        if beats != worker.beats:
-            worker.beats, worker.moved_at = beats, now
+        if beats != worker.beats or not worker.up:
+            worker.beats, worker.moved_at, worker.up = beats, now, bool(worker.cells[2])
         try:
             memory = psutil.Process(worker.process.pid).memory_info().rss
         except psutil.NoSuchProcess:
@@ -185,6 +188,7 @@ class Supervisor:
         worker.process.kill()
         worker.process.join()
         worker.pipe.close()
+        worker.unit = None
         self.workers.remove(worker)
 
     def close(self) -> None:
@@ -219,6 +223,7 @@ def describe_exit(code: int | None) -> str:
 def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
     """Be a worker: do the units that come through the pipe until it closes."""
     threading.Thread(target=die_with_parent, daemon=True).start()
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns at import of cloud libraries that are not needed here
     from pipeline import stage as stages
 
     class SharedPulse(stages.Pulse):
@@ -229,6 +234,9 @@ def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
             cells[0] += 1
 
     stages.PULSE = SharedPulse()
+    import pipeline.runner  # noqa: F401 - the clock of a unit starts when Beam is there
+
+    cells[2] = 1
     while True:
         try:
             stage, unit = pipe.recv()
@@ -238,20 +246,28 @@ def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
 
 
 def attempt(stage: Any, job: Any, unit: Any, beam_args: tuple[str, ...]) -> tuple[str, str]:
-    """Run a unit and say how it went: done, failed (try again) or fatal (nobody can)."""
+    """Run a unit and say how it went: done, failed (try again) or fatal (nobody can).
+
+    Whatever a record does to its worker is a reason to set that record aside, so everything is caught here.
+    """
     from pipeline.runner import run_in_memory
 
     try:
         run_in_memory(stage, job, unit, beam_args)
-    except UserError as error:
-        return "fatal", str(error)
-    except OSError as error:
-        if error.errno in FATAL_ERRNOS:
-            return "fatal", f"{error.filename or job.folder.root}: {error.strerror}"
-        return "failed", f"{type(error).__name__}: {error}"
     except Exception as error:
-        return "failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        cause = without_beam(error)
+        if isinstance(cause, OSError) and cause.errno in FATAL_ERRNOS:
+            return "fatal", f"{cause.filename or job.folder.root}: {cause.strerror}"
+        text = next(iter(str(cause).splitlines()), "")
+        return ("fatal", text) if isinstance(cause, UserError) else ("failed", f"{type(cause).__name__}: {text}")
     return "done", ""
+
+
+def without_beam(error: BaseException) -> BaseException:
+    """Give what was raised, not the copies that Beam makes of it to name its steps."""
+    while getattr(error, "_tagged_with_step", False) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def die_with_parent() -> None:

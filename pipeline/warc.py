@@ -34,7 +34,7 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 RAW_START = re.compile(rb"(?:\A|(?<=\n))WARC/[01]\.\d")
 CONTENT_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 HEADER_END = re.compile(rb"\r?\n\r?\n")
-INFLATE_ERRORS: tuple[type[Exception], ...] = (isal_zlib.error, EOFError)
+INFLATE_ERRORS: Any = (isal_zlib.error, EOFError)
 BLOCK_BYTES = 1 << 16
 SCAN_BYTES = 1 << 20
 MAX_HEADER_BYTES = 1 << 16

@@ -1,0 +1,133 @@
+"""Pictures and pages → kept, or a `Refusal`: the rules of SPEC-corpus 2, one constant a rule.
+
+A rule is a pure function of what it judges and of its settings; the first that refuses gives the reason. The presets
+`m3w` and `obelics` are named rows of overrides over the settings below, whose defaults are those of `m3w` without an
+upper bound on a page's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from schemas.media import Media
+
+TOO_SMALL = "too_small"
+TOO_LARGE = "too_large"
+BAD_ASPECT = "bad_aspect"
+SINGLE_COLOUR = "single_colour"
+NO_IMAGE = "no_image"
+TOO_MANY_IMAGES = "too_many_images"
+TOO_FEW_WORDS = "too_few_words"
+TOO_MANY_WORDS = "too_many_words"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something is dropped: a constant of this module, and the figures that decided."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRules:
+    """What a picture has to be; sizes are those of the original, upright."""
+
+    min_side_px: int = 64
+    """Pixels of the shorter side, at least (Flamingo A.3.1)."""
+    max_side_px: int = 0
+    """Pixels of the longer side, at most; 0 for no limit (OBELICS: 20,000)."""
+    max_aspect: float = 3.0
+    """Longer side over shorter side, at most (Flamingo A.3.1)."""
+    drop_single_colour: bool = True
+    """Drop pictures of a single colour (Flamingo A.3.1)."""
+    single_colour_range: int = 8
+    """Widest span of a channel, 0..255, that still is one colour: JPEG leaves a few levels of noise."""
+
+    def __post_init__(self) -> None:
+        if self.max_aspect < 1:
+            raise ValueError(f"max_aspect is longer over shorter side, 1 or more, not {self.max_aspect}")
+
+
+@dataclass(frozen=True, slots=True)
+class PageRules:
+    """What a page has to hold, counted after its pictures were judged."""
+
+    min_images: int = 1
+    """Pictures, at least (Flamingo A.3.1)."""
+    max_images: int = 0
+    """Pictures, at most; 0 for no limit (OBELICS: 30)."""
+    min_words: int = 50
+    """Words between white space, at least (Gopher's rule)."""
+    max_words: int = 0
+    """Words between white space, at most; 0 for no limit, so that a book on one page is kept (Gopher: 100,000)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FiltersConfig:
+    """The rules of every kind."""
+
+    images: ImageRules = field(default_factory=ImageRules)
+    """Rules for a picture."""
+    pages: PageRules = field(default_factory=PageRules)
+    """Rules for a page."""
+
+
+# The table of SPEC-corpus 2, as overrides of a build's configuration.
+PRESETS: Mapping[str, Mapping[str, bool | int | float]] = {
+    "m3w": {
+        "filters.images.min_side_px": 64,
+        "filters.images.max_side_px": 0,
+        "filters.images.max_aspect": 3.0,
+        "filters.images.drop_single_colour": True,
+        "filters.pages.min_images": 1,
+        "filters.pages.max_images": 0,
+        "filters.pages.min_words": 50,
+        "filters.pages.max_words": 100_000,
+    },
+    "obelics": {
+        "filters.images.min_side_px": 150,
+        "filters.images.max_side_px": 20_000,
+        "filters.images.max_aspect": 2.0,
+        "filters.images.drop_single_colour": False,
+        "filters.pages.min_images": 1,
+        "filters.pages.max_images": 30,
+        "filters.pages.min_words": 10,
+        "filters.pages.max_words": 2_000,
+    },
+}
+
+
+def judge_image(media: Media, rules: ImageRules) -> Refusal | None:
+    """Judge a stored picture by size, shape and colour; `None` keeps it."""
+    size = f"{media.width_px}x{media.height_px} px"
+    short, long = sorted((media.width_px, media.height_px))
+    if short < rules.min_side_px:
+        return Refusal(TOO_SMALL, f"{size}, at least {rules.min_side_px} a side")
+    if rules.max_side_px and long > rules.max_side_px:
+        return Refusal(TOO_LARGE, f"{size}, at most {rules.max_side_px} a side")
+    if long > rules.max_aspect * short:
+        return Refusal(BAD_ASPECT, f"{size}, at most {rules.max_aspect:g} to 1")
+    if rules.drop_single_colour and media.colour_range <= rules.single_colour_range:
+        return Refusal(SINGLE_COLOUR, f"channels span {media.colour_range}, above {rules.single_colour_range} is kept")
+    return None
+
+
+def judge_page(texts: Sequence[str], images: int, rules: PageRules) -> Refusal | None:
+    """Judge a page by how many pictures it has left and how many words its texts hold; `None` keeps it."""
+    if images < rules.min_images:
+        return Refusal(NO_IMAGE, f"{images} images, at least {rules.min_images}")
+    if rules.max_images and images > rules.max_images:
+        return Refusal(TOO_MANY_IMAGES, f"{images} images, at most {rules.max_images}")
+    words = count_words(texts)
+    if words < rules.min_words:
+        return Refusal(TOO_FEW_WORDS, f"{words} words, at least {rules.min_words}")
+    if rules.max_words and words > rules.max_words:
+        return Refusal(TOO_MANY_WORDS, f"{words} words, at most {rules.max_words}")
+    return None
+
+
+def count_words(texts: Sequence[str]) -> int:
+    """Count the words between white space, as Gopher's rules do."""
+    return sum(len(text.split()) for text in texts)

@@ -1,0 +1,121 @@
+"""The rules, at both sides of every threshold, and their count on a real archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+from fastwarc.warc import ArchiveIterator, WarcRecordType
+from selectolax.lexbor import LexborHTMLParser
+
+from pipeline import filters
+from pipeline.filters import PRESETS, FiltersConfig, ImageRules, PageRules, Refusal, judge_image, judge_page
+from pipeline.media import MediaConfig, normalise_image
+from schemas.config import ConfigError, from_tree
+from schemas.media import STORED, Media
+
+BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
+
+
+def picture(width_px, height_px, colour_range=255):
+    return Media("u", STORED, width_px=width_px, height_px=height_px, colour_range=colour_range)
+
+
+def preset(name):
+    tree = {"images": {}, "pages": {}}
+    for path, value in PRESETS[name].items():
+        _, kind, setting = path.split(".")
+        tree[kind][setting] = value
+    return from_tree(FiltersConfig, tree, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "media", "reason"),
+    [
+        ("m3w", picture(64, 64), None),
+        ("m3w", picture(63, 64), filters.TOO_SMALL),
+        ("m3w", picture(64, 63), filters.TOO_SMALL),
+        ("m3w", picture(64, 192), None),
+        ("m3w", picture(64, 193), filters.BAD_ASPECT),
+        ("m3w", picture(193, 64), filters.BAD_ASPECT),
+        ("m3w", picture(100_000, 90_000), None),
+        ("m3w", picture(64, 64, colour_range=9), None),
+        ("m3w", picture(64, 64, colour_range=8), filters.SINGLE_COLOUR),
+        ("m3w", picture(64, 64, colour_range=0), filters.SINGLE_COLOUR),
+        ("obelics", picture(150, 150), None),
+        ("obelics", picture(149, 150), filters.TOO_SMALL),
+        ("obelics", picture(150, 300), None),
+        ("obelics", picture(150, 301), filters.BAD_ASPECT),
+        ("obelics", picture(20_000, 10_000), None),
+        ("obelics", picture(20_001, 15_000), filters.TOO_LARGE),
+        ("obelics", picture(15_000, 20_001), filters.TOO_LARGE),
+        ("obelics", picture(150, 150, colour_range=0), None),
+    ],
+)
+def test_an_image_is_judged_by_its_size_shape_and_colour(name, media, reason):
+    refusal = judge_image(media, preset(name).images)
+    assert (refusal and refusal.reason) == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "images", "reason"),
+    [
+        ("m3w", 50, 1, None),
+        ("m3w", 50, 0, filters.NO_IMAGE),
+        ("m3w", 49, 1, filters.TOO_FEW_WORDS),
+        ("m3w", 100_000, 1000, None),
+        ("m3w", 100_001, 1, filters.TOO_MANY_WORDS),
+        ("obelics", 10, 30, None),
+        ("obelics", 10, 31, filters.TOO_MANY_IMAGES),
+        ("obelics", 10, 0, filters.NO_IMAGE),
+        ("obelics", 9, 30, filters.TOO_FEW_WORDS),
+        ("obelics", 2000, 1, None),
+        ("obelics", 2001, 1, filters.TOO_MANY_WORDS),
+    ],
+)
+def test_a_page_is_judged_by_its_images_and_words(name, words, images, reason):
+    refusal = judge_page([" word\n" * (words - 3), "three more words"], images, preset(name).pages)
+    assert (refusal and refusal.reason) == reason
+
+
+def test_a_refusal_gives_the_figures_that_decided():
+    assert judge_image(picture(60, 40), ImageRules()) == Refusal("too_small", "60x40 px, at least 64 a side")
+    assert judge_image(picture(500, 100), ImageRules()) == Refusal("bad_aspect", "500x100 px, at most 3 to 1")
+    assert judge_page(["two words"], 1, PageRules()) == Refusal("too_few_words", "2 words, at least 50")
+
+
+def test_a_page_may_be_asked_for_no_image_at_all():
+    assert judge_page(["word " * 50], 0, PageRules(min_images=0)) is None
+
+
+def test_the_default_rules_are_those_of_m3w_for_pages_of_any_length():
+    assert preset("m3w") == FiltersConfig(pages=PageRules(max_words=100_000))
+    assert preset("obelics") != FiltersConfig()
+
+
+def test_an_aspect_below_one_is_refused():
+    with pytest.raises(ConfigError, match="max_aspect is longer over shorter side"):
+        from_tree(FiltersConfig, {"images": {"max_aspect": 0.5}}, "test")
+
+
+@pytest.mark.skipif(not BOOKS.exists(), reason="needs the corpus beside the checkout")
+def test_489_of_the_791_pictures_of_the_books_pass_the_m3w_rules():
+    records = {}
+    with BOOKS.open("rb") as stream:
+        for record in ArchiveIterator(stream, record_types=WarcRecordType.response):
+            records[record.headers["WARC-Target-URI"]] = record.http_content_type, record.reader.read()
+    pages = [(url, data) for url, (kind, data) in records.items() if kind == "text/html"]
+    images = {url: data for url, (kind, data) in records.items() if kind != "text/html"}
+    # Pictures are judged one by one: stored small, for speed; the rules look at the original's size.
+    config = MediaConfig(short_side_px=32)
+    verdicts = {None: 0, filters.TOO_SMALL: 0, filters.BAD_ASPECT: 0}
+    for page_url, html in pages:
+        references = {urljoin(page_url, node.attributes["src"]) for node in LexborHTMLParser(html).css("img[src]")}
+        for url in references:
+            media, _ = normalise_image(url, images[url], config)
+            assert media.status == STORED
+            refusal = judge_image(media, ImageRules())
+            verdicts[refusal and refusal.reason] += 1
+    assert len(images) == 837
+    assert verdicts == {None: 489, filters.TOO_SMALL: 253, filters.BAD_ASPECT: 49}
