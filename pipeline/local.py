@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,7 +179,8 @@ class Supervisor:
         failures.append((position, why))
         at_same = [reason for place, reason in failures if place == position]
         if len(failures) >= MAX_FAILURES or (position < 0 and len(at_same) >= 3):
-            raise UserError(f"{stage.name}: unit {unit.name} failed {len(failures)} times, last: {why}")
+            where = f"work/errors/{stage.name}-{unit.name}.txt"
+            raise UserError(f"{stage.name}: unit {unit.name} failed {len(failures)} times, last: {why} ({where})")
         if position >= 0 and len(at_same) >= 2:
             set_aside(self.job.folder, stage.name, unit.name, position, why)
         waiting.appendleft(unit)
@@ -223,7 +225,7 @@ def describe_exit(code: int | None) -> str:
 def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
     """Be a worker: do the units that come through the pipe until it closes."""
     threading.Thread(target=die_with_parent, daemon=True).start()
-    logging.getLogger().setLevel(logging.ERROR)  # Beam warns at import of cloud libraries that are not needed here
+    logging.getLogger().setLevel(logging.CRITICAL)  # what a person should know comes through the pipe
     from pipeline import stage as stages
 
     class SharedPulse(stages.Pulse):
@@ -258,6 +260,7 @@ def attempt(stage: Any, job: Any, unit: Any, beam_args: tuple[str, ...]) -> tupl
         cause = without_beam(error)
         if isinstance(cause, OSError) and cause.errno in FATAL_ERRNOS:
             return "fatal", f"{cause.filename or job.folder.root}: {cause.strerror}"
+        job.folder.write_text(f"work/errors/{stage.name}-{unit.name}.txt", "".join(traceback.format_exception(cause)))
         text = next(iter(str(cause).splitlines()), "")
         return ("fatal", text) if isinstance(cause, UserError) else ("failed", f"{type(cause).__name__}: {text}")
     return "done", ""

@@ -17,6 +17,7 @@ from schemas.config import ConfigError, from_toml, to_tree
 
 LOCAL_RUNNERS = ("", "FnApiRunner", "DirectRunner")
 PROGRESS_EVERY_S = 1.0
+SECONDS_FILE = "work/seconds.json"
 
 
 def load_config(folder: Folder) -> BuildConfig | None:
@@ -77,11 +78,14 @@ class Teller:
         self.watch = watch
         self.written = 0.0
         self.begun = time.time()
+        self.spans: dict[str, tuple[float, float]] = {}
 
     def __call__(self, progress: Progress) -> None:
         """Tell how far the run is."""
         self.watch(progress)
         now = time.time()
+        first, _ = self.spans.get(progress.stage, (max([self.begun, *(end for _, end in self.spans.values())]), now))
+        self.spans[progress.stage] = (first, now)
         if now - self.written >= PROGRESS_EVERY_S:
             self.written = now
             state = {"stage": progress.stage, "units_done": progress.units_done, "units": progress.units}
@@ -89,8 +93,9 @@ class Teller:
             self.folder.write_json(PROGRESS_FILE, state)
 
     def finish(self) -> None:
-        """Forget the progress of a run that is over."""
+        """Forget the progress of a run that is over, and note how long its stages took."""
         self.folder.remove(PROGRESS_FILE)
+        self.folder.write_json(SECONDS_FILE, {stage: end - begin for stage, (begin, end) in self.spans.items()})
 
 
 def named_runner(beam_args: Sequence[str]) -> str:

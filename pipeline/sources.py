@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import warc
-from pipeline.folder import UserError, locate, open_input
+from pipeline.folder import UserError, is_local, locate, open_input
 from pipeline.tables import KeyRange
 from pipeline.urls import clean_url
 from schemas.page import Origin, Page, Rejected, key_of
@@ -27,6 +29,8 @@ from schemas.page import Origin, Page, Rejected, key_of
 STAGE = "read"
 HTTP_STATUS = "http_status"
 NO_URL = "no_url"
+NOT_A_FILE = "not_a_file"
+OUTSIDE = "outside_folder"
 TOO_LARGE = "file_too_large"
 WARC, FOLDER, PARQUET = "warc", "folder", "parquet"
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
@@ -51,6 +55,10 @@ class SourceConfig:
     """Column of Parquet sources with the page's URL."""
     html_column: str = "html"
     """Column of Parquet sources with the page, as bytes or text."""
+
+    def __post_init__(self) -> None:
+        if self.split_bytes < 0 or self.max_record_bytes < 1:
+            raise ValueError("split_bytes is 0 or more and max_record_bytes 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,9 @@ def plan_splits(config: SourceConfig) -> list[Split]:
     """List the splits of all sources, in an order that does not depend on how they were given."""
     if not config.paths:
         raise UserError("no source: give --source with WARC files, Parquet files or a folder of saved pages")
-    found = sorted({file for path in config.paths for file in expand(path)})
+    # One file under two names (a glob and its path, with and without `./`) is read once, under the first of them.
+    names = sorted({file for path in config.paths for file in expand(path)}, reverse=True)
+    found = sorted({locate(file)[1]: file for file in names}.values())
     sizes = {file: stat(file) for file in found}
     total = sum(size for size, _ in sizes.values())
     split_bytes = config.split_bytes or min(64 << 20, max(1 << 20, total // 32))
@@ -118,18 +128,19 @@ def expand(path: str) -> list[str]:
     """Resolve a path or glob to files and folders; nothing there is an error."""
     system, inside = locate(path)
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
-    if any(sign in path for sign in "*?["):
-        found = [scheme + match if scheme else match for match in sorted(system.glob(inside))]
+    if not system.exists(inside):
+        if not any(sign in path for sign in "*?["):
+            raise UserError(f"{path}: no such file or folder")
+        found = [scheme + match for match in sorted(system.glob(inside))]
         if not found:
             raise UserError(f"{path}: no file matches")
-        return found
-    if not system.exists(inside):
-        raise UserError(f"{path}: no such file or folder")
+        return [file for match in found for file in (expand(match) if system.isdir(locate(match)[1]) else [match])]
     if system.isdir(inside):
-        archives = [name for name in system.find(inside) if name.endswith((".warc", ".warc.gz"))]
-        pages = any(name.lower().endswith(PAGE_SUFFIXES) for name in system.find(inside))
+        files = system.find(inside)
+        archives = [name for name in files if name.endswith((".warc", ".warc.gz"))]
+        pages = any(name.lower().endswith(PAGE_SUFFIXES) for name in files)
         if archives and not pages:
-            return [scheme + name if scheme else name for name in sorted(archives)]
+            return [scheme + name for name in sorted(archives)]
         if not pages:
             raise UserError(f"{path}: holds neither .html pages nor .warc files; give the files, or a glob")
         return [path.rstrip("/") + "/"]
@@ -153,8 +164,13 @@ def stat(file: str) -> tuple[int, str]:
         return 0, ""
     system, path = locate(file)
     info = system.info(path)
-    size = int(info.get("size") or 0)
-    return size, f"{size} {info.get('ETag') or info.get('etag') or info.get('mtime') or info.get('LastModified')}"
+    return int(info.get("size") or 0), stamp_of(info)
+
+
+def stamp_of(info: Mapping[str, Any]) -> str:
+    """Write a file's size and what its file system has to tell versions apart: a tag or a time."""
+    versions = (info.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "created"))
+    return f"{info.get('size')} {next(filter(None, versions), None)}"
 
 
 def folder_splits(root: str) -> list[Split]:
@@ -163,10 +179,9 @@ def folder_splits(root: str) -> list[Split]:
     details = system.find(path, detail=True, withdirs=False)
     names, stamps = [], []
     for name, info in sorted(details.items()):
-        if info.get("islink") and not os.path.realpath(name).startswith(os.path.realpath(path) + os.sep):
-            continue
-        names.append(posixpath.relpath(name, path))
-        stamps.append(f"{info.get('size')} {info.get('mtime') or info.get('ETag')}")
+        # A name that is not UTF-8 is written so that tables can hold it; reading then rejects it.
+        names.append(os.fsencode(posixpath.relpath(name, path)).decode("utf-8", "backslashreplace"))
+        stamps.append(stamp_of(info))
     return [
         Split(
             FOLDER,
@@ -185,19 +200,26 @@ def parquet_splits(file: str, stamp: str, config: SourceConfig) -> list[Split]:
     try:
         with open_input(file) as stream:
             parquet = pq.ParquetFile(stream)
-            columns, rows = parquet.schema_arrow.names, parquet.metadata.num_rows
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    missing = [name for name in (config.url_column, config.html_column) if name not in columns]
-    if missing:
-        raise UserError(
-            f"{file}: no column '{missing[0]}' (has: {', '.join(columns)}); name yours with "
-            "--set source.url_column=... and --set source.html_column=..."
-        )
+    for name in (config.url_column, config.html_column):
+        if name not in schema.names:
+            raise UserError(
+                f"{file}: no column '{name}' (has: {', '.join(schema.names)}); name yours with "
+                "--set source.url_column=... and --set source.html_column=..."
+            )
+        if not is_text(schema.field(name).type):
+            raise UserError(f"{file}: column '{name}' holds {schema.field(name).type}, not text or bytes")
     return [
         Split(PARQUET, file, first, min(first + ROWS_PER_SPLIT, rows), stamp)
         for first in range(0, rows, ROWS_PER_SPLIT)
     ]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column holds text or bytes."""
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 
 
 def read_split(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
@@ -214,7 +236,8 @@ def read_split(split: Split, config: SourceConfig) -> Iterator[Page | Capture | 
 def read_archive(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
     """Read the records of an archive that begin in the split."""
     with open_input(split.file) as stream:
-        for record in warc.payloads(warc.frames(stream, split.start, split.end, config.max_record_bytes)):
+        limit = config.max_record_bytes
+        for record in warc.payloads(warc.frames(stream, split.start, split.end, limit), limit):
             origin = Origin(split.file, record.offset, record.length)
             if isinstance(record, warc.BadRecord):
                 yield Rejected(STAGE, record.reason, "record", record.url, detail=record.detail, origin=origin)
@@ -234,7 +257,7 @@ def sort_record(record: warc.Record, origin: Origin) -> Iterator[Page | Capture 
     if is_page and record.status == 200:
         yield Page(url, record.payload, record.charset, record.fetched, origin)
     elif is_page:
-        yield Rejected(STAGE, HTTP_STATUS, "record", url, detail=f"HTTP {record.status}", origin=origin)
+        yield Rejected(STAGE, HTTP_STATUS, "page", url, detail=f"HTTP {record.status}", origin=origin)
 
 
 def looks_like_html(payload: bytes) -> bool:
@@ -251,14 +274,28 @@ def read_folder(split: Split, config: SourceConfig) -> Iterator[Page | Capture |
         if url is None:
             yield Rejected(STAGE, NO_URL, "record", "", detail=f"{path}: its name makes no URL under {base}")
             continue
+        if refusal := refuse_file(split.file, path):
+            yield Rejected(STAGE, refusal, "record", url, detail=path)
+            continue
         yield Capture(url, 200, "", place_of(split.file, index), Origin(path, 0, 0), None)
         if name.lower().endswith(PAGE_SUFFIXES):
             data = read_file(path, config.max_record_bytes)
             origin = Origin(path, 0, len(data or b""))
             if data is None:
-                yield Rejected(STAGE, TOO_LARGE, "record", url, detail=f"limit {config.max_record_bytes} bytes")
+                yield Rejected(STAGE, TOO_LARGE, "page", url, detail=f"limit {config.max_record_bytes} bytes")
             else:
                 yield Page(url, data, None, None, origin)
+
+
+def refuse_file(root: str, path: str) -> str:
+    """Say why a path of a local folder is not read: no regular file, or a link that leads out; empty if it is."""
+    system, inside = locate(path)
+    if not is_local(system):
+        return ""
+    real = os.path.realpath(inside)
+    if not real.startswith(os.path.join(os.path.realpath(locate(root)[1]), "")):
+        return OUTSIDE
+    return "" if os.path.isfile(real) else NOT_A_FILE
 
 
 def quote_path(name: str) -> str:
@@ -284,19 +321,30 @@ def read_parquet(split: Split, config: SourceConfig) -> Iterator[Page | Rejected
             if first < split.end and last > split.start:
                 row = first
                 for batch in parquet.iter_batches(batch_size=64, row_groups=[group], columns=columns):
-                    for url, html in zip(batch[columns[0]].to_pylist(), batch[columns[1]].to_pylist(), strict=True):
+                    if row >= split.end:
+                        return
+                    text = batch.schema.field(columns[1]).type in (pa.string(), pa.large_string())
+                    # As bytes, because nobody checks that the text of a Parquet file is UTF-8.
+                    urls, pages = (batch[name].cast(pa.large_binary()).to_pylist() for name in columns)
+                    for url, html in zip(urls, pages, strict=True):
                         if split.start <= row < split.end:
-                            yield parquet_page(url, html, Origin(split.file, row))
+                            yield parquet_page(url, html, "utf-8" if text else None, Origin(split.file, row), config)
                         row += 1
             first = last
 
 
-def parquet_page(url: object, html: object, origin: Origin) -> Page | Rejected:
-    """Make a page of a row; text is taken as UTF-8."""
-    if not isinstance(url, str) or not url or not isinstance(html, str | bytes):
+def parquet_page(
+    url: bytes | None, html: bytes | None, charset: str | None, origin: Origin, config: SourceConfig
+) -> Page | Rejected:
+    """Make a page of a row."""
+    if not url or html is None:
         return Rejected(STAGE, NO_URL, "record", "", detail=f"row {origin.offset} lacks its URL or page", origin=origin)
-    data = html.encode("utf-8", "replace") if isinstance(html, str) else html
-    return Page(clean_url(url) or url, data, "utf-8" if isinstance(html, str) else None, None, origin)
+    name = url.decode("utf-8", "replace")
+    name = clean_url(name) or name
+    if len(html) > config.max_record_bytes:
+        detail = f"{len(html)} bytes, limit {config.max_record_bytes}"
+        return Rejected(STAGE, TOO_LARGE, "page", name, detail=detail, origin=origin)
+    return Page(name, html, charset, None, origin)
 
 
 def read_capture(source: Origin, config: SourceConfig) -> bytes | str:

@@ -8,6 +8,7 @@ its own, as the standard asks), so that workers can share one file and damage co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -16,7 +17,7 @@ import zlib
 from base64 import b32encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal
 
 from fastwarc.warc import WarcRecord, WarcRecordType
@@ -29,15 +30,22 @@ TRUNCATED = "truncated_record"
 BAD_LENGTH = "bad_record_length"
 TOO_LARGE = "record_too_large"
 NOT_BY_RECORD = "not_compressed_by_record"
+NOT_HTTP = "not_http"
+NO_HEADER = "no WARC header with a Content-Length"
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 RAW_START = re.compile(rb"(?:\A|(?<=\n))WARC/[01]\.\d")
 CONTENT_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+TARGET_URI = re.compile(rb"^warc-target-uri:[ \t]*<?([^\r\n>]*)>?[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
 HEADER_END = re.compile(rb"\r?\n\r?\n")
 INFLATE_ERRORS: Any = (isal_zlib.error, EOFError)
 BLOCK_BYTES = 1 << 16
 SCAN_BYTES = 1 << 20
+OVERLAP_BYTES = 1 << 12
 MAX_HEADER_BYTES = 1 << 16
+UNKNOWN_LENGTH = 1
+"""Length of a `BadRecord` whose end cannot be known: the reader goes on from its next byte."""
+DECODINGS: tuple[Literal["all", "transfer", "none"], ...] = ("all", "transfer", "none")
 CAPTURES = (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion)
 
 
@@ -78,21 +86,29 @@ class Record:
 def frames(stream: BinaryIO, start: int, end: int, max_bytes: int) -> Iterator[Frame | BadRecord]:
     """Cut the file into the records that begin in [start, end); after damage, go on at the next sound one."""
     size = stream.seek(0, io.SEEK_END)
+    end = min(end, size)
     stream.seek(0)
     head = stream.read(BLOCK_BYTES)
     if not head:
         yield BadRecord(EMPTY_FILE, "0 bytes", 0, 0)
         return
-    if not (begins_member(head) or RAW_START.match(head)) and start == 0:
+    sound = begins_member(head) or RAW_START.match(head) is not None
+    if not sound and start == 0:
         yield BadRecord(NOT_A_WARC, f"begins with {head[:12]!r}", 0, size)
-    compressed = head.startswith(GZIP_MAGIC)
-    position = next_start(stream, start, compressed)
-    while position is not None and position < min(end, size):
+    # Where the first bytes are damaged, a sound member further on tells that the file is compressed.
+    compressed = head.startswith(GZIP_MAGIC) or (not sound and next_start(stream, start, end, True) is not None)
+    position = next_start(stream, start, end, compressed)
+    while position is not None and position < end:
         frame = read_member(stream, position, max_bytes) if compressed else read_raw(stream, position, max_bytes)
         yield frame
-        position += max(1, frame.length)
-        if position < size and (isinstance(frame, BadRecord) or not begins_record(stream, position, compressed)):
-            position = next_start(stream, position, compressed)
+        position += frame.length
+        lost = frame.length == UNKNOWN_LENGTH
+        if lost or (position < size and not begins_record(stream, position, compressed)):
+            found = next_start(stream, position, end, compressed)
+            if not lost:
+                length = (end if found is None else found) - position
+                yield BadRecord(CORRUPT, "bytes that begin no record", position, max(UNKNOWN_LENGTH, length))
+            position = found
 
 
 def begins_member(data: bytes) -> bool:
@@ -111,33 +127,33 @@ def begins_record(stream: BinaryIO, position: int, compressed: bool) -> bool:
     return begins_member(stream.read(4096)) if compressed else RAW_START.match(stream.read(8)) is not None
 
 
-def next_start(stream: BinaryIO, start: int, compressed: bool) -> int | None:
-    """Find the first record that begins at or after `start`; `None` where there is none."""
+def next_start(stream: BinaryIO, start: int, end: int, compressed: bool) -> int | None:
+    """Find the first record that begins in [start, end); `None` where there is none."""
     position = start
-    overlap = 4096
-    while True:
-        stream.seek(position)
-        data = stream.read(SCAN_BYTES + overlap)
-        found = find_member(data) if compressed else find_raw(data, fresh=position == start)
-        if found is not None and (found < SCAN_BYTES or len(data) < SCAN_BYTES + overlap):
-            return position + found
-        if len(data) < SCAN_BYTES + overlap:
-            return None
-        position += SCAN_BYTES
+    while position < end:
+        before = min(1, position)
+        stream.seek(position - before)
+        data = stream.read(before + SCAN_BYTES + OVERLAP_BYTES)
+        last = len(data) < before + SCAN_BYTES + OVERLAP_BYTES
+        found = find_member(data, before) if compressed else find_raw(data, before)
+        if found is not None and (found < SCAN_BYTES or last):
+            return position + found if position + found < end else None
+        position = end if last else position + SCAN_BYTES
+    return None
 
 
-def find_member(data: bytes) -> int | None:
-    """Find the first gzip member with a WARC record in `data`."""
-    found = data.find(GZIP_MAGIC)
-    while found >= 0 and not begins_member(data[found : found + 4096]):
+def find_member(data: bytes, before: int) -> int | None:
+    """Find the first gzip member with a WARC record in `data`, counting from its byte `before`."""
+    found = data.find(GZIP_MAGIC, before)
+    while found >= 0 and not begins_member(data[found : found + OVERLAP_BYTES]):
         found = data.find(GZIP_MAGIC, found + 1)
-    return found if found >= 0 else None
+    return found - before if found >= 0 else None
 
 
-def find_raw(data: bytes, fresh: bool) -> int | None:
-    """Find the first line of `data` that opens a record; its first bytes count as a line only where `fresh`."""
-    match = RAW_START.search(data, 0 if fresh else 1)
-    return match.start() if match else None
+def find_raw(data: bytes, before: int) -> int | None:
+    """Find the first line that opens a record, counting from byte `before`; one byte before tells where lines are."""
+    match = RAW_START.search(data, before)
+    return match.start() - before if match else None
 
 
 def read_member(stream: BinaryIO, offset: int, max_bytes: int) -> Frame | BadRecord:
@@ -158,13 +174,27 @@ def read_member(stream: BinaryIO, offset: int, max_bytes: int) -> Frame | BadRec
                 if inflate.eof or not block:
                     break
     except INFLATE_ERRORS as error:
-        return BadRecord(CORRUPT, f"gzip: {error}", offset, 1)
-    length = read - len(inflate.unused_data)
+        url = url_in_header(first_bytes(stream, offset))
+        return BadRecord(CORRUPT, f"gzip: {error}", offset, UNKNOWN_LENGTH, url)
     if not inflate.eof:
-        return BadRecord(TRUNCATED, "the file ends inside a gzip member", offset, 1)
-    if inflated > max_bytes:
-        return BadRecord(TOO_LARGE, f"{inflated} bytes, limit {max_bytes}", offset, length)
-    return check_frame(Frame(offset, length, b"".join(pieces)))
+        url = url_in_header(first_bytes(stream, offset))
+        return BadRecord(TRUNCATED, "the file ends inside a gzip member", offset, UNKNOWN_LENGTH, url)
+    checked = check_frame(Frame(offset, read - len(inflate.unused_data), b"".join(pieces)))
+    if inflated > max_bytes and not (isinstance(checked, BadRecord) and checked.reason == NOT_BY_RECORD):
+        url = url_in_header(first_bytes(stream, offset))
+        return BadRecord(TOO_LARGE, f"{inflated} bytes, limit {max_bytes}", offset, checked.length, url)
+    return checked
+
+
+def first_bytes(stream: BinaryIO, offset: int) -> bytes:
+    """Inflate the first bytes of a member up to its damage, so that its record can be named."""
+    stream.seek(offset)
+    inflate = zlib.decompressobj(31)
+    found = b""
+    with contextlib.suppress(zlib.error):
+        while len(found) < MAX_HEADER_BYTES and not inflate.eof and (block := stream.read(64)):
+            found += inflate.decompress(block)
+    return found
 
 
 def check_frame(frame: Frame) -> Frame | BadRecord:
@@ -172,35 +202,37 @@ def check_frame(frame: Frame) -> Frame | BadRecord:
     header = HEADER_END.search(frame.data, 0, MAX_HEADER_BYTES)
     length = header and CONTENT_LENGTH.search(frame.data, 0, header.end())
     if header is None or length is None:
-        return BadRecord(CORRUPT, "no WARC header with a Content-Length", frame.offset, frame.length)
-    rest = len(frame.data) - header.end() - int(length[1])
-    if rest in (0, 4) or (rest > 0 and not frame.data[-rest:].strip(b"\r\n")):
+        return BadRecord(CORRUPT, NO_HEADER, frame.offset, frame.length, url_in_header(frame.data))
+    end = header.end() + int(length[1])
+    rest = frame.data[end:].lstrip(b"\r\n")
+    if end <= len(frame.data) and not rest:
         return frame
-    if rest > 4 and RAW_START.match(frame.data[-rest:].lstrip(b"\r\n")):
+    if RAW_START.match(rest):
         hint = "several records in one gzip member: recompress the file record by record (warcio recompress)"
         return BadRecord(NOT_BY_RECORD, hint, frame.offset, frame.length)
     detail = f"Content-Length {int(length[1])}, the record holds {len(frame.data) - header.end()} bytes"
-    return BadRecord(BAD_LENGTH, detail, frame.offset, frame.length, url_in_header(frame.data[: header.end()]))
+    return BadRecord(BAD_LENGTH, detail, frame.offset, frame.length, url_in_header(frame.data))
 
 
 def read_raw(stream: BinaryIO, offset: int, max_bytes: int) -> Frame | BadRecord:
-    """Read the uncompressed record at `offset`, whose end must be followed by another record or by nothing."""
+    """Read the uncompressed record at `offset`; an empty line, another record or nothing must follow it."""
     stream.seek(offset)
     head = stream.read(MAX_HEADER_BYTES)
     header = HEADER_END.search(head)
     length = header and CONTENT_LENGTH.search(head, 0, header.end())
     if header is None or length is None:
-        return BadRecord(CORRUPT, "no WARC header with a Content-Length", offset, 1)
+        return BadRecord(CORRUPT, NO_HEADER, offset, UNKNOWN_LENGTH, url_in_header(head))
     bytes_of_record = header.end() + int(length[1])
-    url = url_in_header(head[: header.end()])
+    url = url_in_header(head)
+    if offset + bytes_of_record > stream.seek(0, io.SEEK_END):
+        detail = f"Content-Length {int(length[1])} passes the end of the file"
+        return BadRecord(TRUNCATED, detail, offset, UNKNOWN_LENGTH, url)
     stream.seek(offset + bytes_of_record)
-    tail = stream.read(SCAN_BYTES)
+    tail = stream.read(OVERLAP_BYTES)
     following = tail.lstrip(b"\r\n")
-    size = stream.seek(0, io.SEEK_END)
-    if offset + bytes_of_record > size:
-        return BadRecord(TRUNCATED, f"Content-Length {int(length[1])} passes the end of the file", offset, 1, url)
-    if following and not RAW_START.match(following):
-        return BadRecord(BAD_LENGTH, f"no record follows its Content-Length of {int(length[1])}", offset, 1, url)
+    if following and not tail.startswith(b"\r\n\r\n") and not RAW_START.match(following):
+        detail = f"no record follows its Content-Length of {int(length[1])}"
+        return BadRecord(BAD_LENGTH, detail, offset, UNKNOWN_LENGTH, url)
     whole = bytes_of_record + len(tail) - len(following)
     if bytes_of_record > max_bytes:
         return BadRecord(TOO_LARGE, f"{bytes_of_record} bytes, limit {max_bytes}", offset, whole, url)
@@ -208,21 +240,23 @@ def read_raw(stream: BinaryIO, offset: int, max_bytes: int) -> Frame | BadRecord
     return Frame(offset, whole, stream.read(bytes_of_record))
 
 
-def url_in_header(header: bytes) -> str:
-    """Read the target URL of a record whose body cannot be trusted."""
-    match = re.search(rb"^warc-target-uri:[ \t]*<?([^\r\n>]*)", header, re.IGNORECASE | re.MULTILINE)
+def url_in_header(data: bytes) -> str:
+    """Read the target URL of a record whose body cannot be trusted; empty where its line is not whole."""
+    header = HEADER_END.search(data, 0, MAX_HEADER_BYTES)
+    end = header.end() if header else min(len(data), MAX_HEADER_BYTES)
+    match = TARGET_URI.search(data, 0, end)
     return match[1].decode("utf-8", "replace").strip() if match else ""
 
 
-def payloads(pieces: Iterable[Frame | BadRecord]) -> Iterator[Record | BadRecord]:
-    """Parse frames, leaving out the records that capture nothing."""
+def payloads(pieces: Iterable[Frame | BadRecord], max_bytes: int) -> Iterator[Record | BadRecord]:
+    """Parse frames, leaving out the records that capture nothing; `max_bytes` bounds a decoded body."""
     for piece in pieces:
-        parsed = parse_frame(piece) if isinstance(piece, Frame) else piece
+        parsed = parse_frame(piece, max_bytes) if isinstance(piece, Frame) else piece
         if parsed is not None:
             yield parsed
 
 
-def parse_frame(frame: Frame) -> Record | BadRecord | None:
+def parse_frame(frame: Frame, max_bytes: int) -> Record | BadRecord | None:
     """Read a captured resource; `None` for records of other types (requests, metadata, ...)."""
     try:
         raw = WarcRecord.from_bytes(frame.data)
@@ -234,47 +268,76 @@ def parse_frame(frame: Frame) -> Record | BadRecord | None:
     block_type = (raw.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     try:
         if block_type == "application/http":
-            return http_record(frame, url)
+            return http_record(frame, url, max_bytes)
         payload = raw.reader.read()
     except OSError as error:
         return BadRecord(CORRUPT, str(error), frame.offset, frame.length, url)
     return Record(url, 200, block_type, None, capture_time(raw), frame.offset, frame.length, payload)
 
 
-def http_record(frame: Frame, url: str) -> Record:
+def http_record(frame: Frame, url: str, max_bytes: int) -> Record | BadRecord:
     """Read an HTTP response; where a declared encoding is a lie, the body is taken as it is."""
-    raw, body = http_body(frame.data, "all")
-    if body is None:
-        raw, body = http_body(frame.data, "none")
-    content_type = (raw.http_content_type or "").strip().lower()
+    data = with_line_ends(frame.data)
+    raw, body = http_body(data, max_bytes)
+    if not 100 <= (raw.http_headers.status_code or 0) <= 999:
+        return BadRecord(NOT_HTTP, "no HTTP status line", frame.offset, frame.length, url)
+    if len(body) > max_bytes:
+        return BadRecord(TOO_LARGE, f"decodes to more than {max_bytes} bytes", frame.offset, frame.length, url)
     return Record(
         url=url,
-        status=raw.http_headers.status_code or 0,
-        content_type=content_type,
+        status=raw.http_headers.status_code,
+        content_type=(raw.http_content_type or "").strip().lower(),
         charset=raw.http_charset,
         fetched=capture_time(raw),
         offset=frame.offset,
         length=frame.length,
-        payload=body or b"",
+        payload=body,
     )
 
 
-def http_body(data: bytes, decode: Literal["all", "none"]) -> tuple[Any, bytes | None]:
-    """Parse the HTTP part of a record and read its body, `None` where it does not decode within its bounds."""
-    raw = WarcRecord.from_bytes(data)
+def with_line_ends(data: bytes) -> bytes:
+    """Give a record whose HTTP header ends its lines with bare newlines the line ends that FastWARC asks for."""
+    start = HEADER_END.search(data)
+    end = start and HEADER_END.search(data, start.end(), start.end() + MAX_HEADER_BYTES)
+    if start is None or end is None or end[0] == b"\r\n\r\n":
+        return data
+    header = re.sub(rb"\r?\n", b"\r\n", data[start.end() : end.end()])
+    length = len(header) + len(data) - end.end()
+    fields = CONTENT_LENGTH.sub(b"Content-Length: %d\r" % length, data[: start.end()])
+    return fields + header + data[end.end() :]
+
+
+def http_body(data: bytes, max_bytes: int) -> tuple[Any, bytes]:
+    """Parse the HTTP part of a record and decode its body as far as it keeps its word, to `max_bytes` and one more."""
+    for decode in DECODINGS:
+        raw: Any = WarcRecord.from_bytes(data)
+        try:
+            raw.parse_http(auto_decode=decode)
+            body: bytes = raw.reader.read(max_bytes + 1)
+        except OSError:
+            continue
+        return raw, inflate_body(body, raw.http_headers.get("Content-Encoding") or "", decode, max_bytes)
+    raise OSError("the HTTP part cannot be read")
+
+
+def inflate_body(body: bytes, coding: str, decoded: str, max_bytes: int) -> bytes:
+    """Inflate what FastWARC leaves alone and browsers read: x-gzip, bytes after gzip's end, deflate without a frame."""
+    bare = coding.strip().lower() == "deflate" and decoded != "all"
+    if not bare and not (coding.strip().lower() in ("gzip", "x-gzip") and body.startswith(GZIP_MAGIC)):
+        return body
     try:
-        raw.parse_http(auto_decode=decode)
-        limit = max(16 * len(data), SCAN_BYTES)
-        body = raw.reader.read(limit + 1)
-    except OSError:
-        return raw, None
-    return raw, body if len(body) <= limit or decode == "none" else None
+        return zlib.decompressobj(-15 if bare else 31).decompress(body, max_bytes + 1)
+    except zlib.error:
+        return body
 
 
 def capture_time(raw: Any) -> datetime | None:
-    """Read the WARC-Date; `None` where it is missing or unreadable."""
+    """Read the WARC-Date in UTC; `None` where it is missing, unreadable or out of the range of dates."""
     date: datetime | None = raw.record_date
-    return date
+    try:
+        return date and date.astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 def read_record_at(stream: BinaryIO, offset: int, length: int, max_bytes: int) -> Record | BadRecord | None:
@@ -282,7 +345,7 @@ def read_record_at(stream: BinaryIO, offset: int, length: int, max_bytes: int) -
     stream.seek(offset)
     window = io.BytesIO(stream.read(length))
     found = next(frames(window, 0, length, max_bytes))
-    return parse_frame(found) if isinstance(found, Frame) else found
+    return parse_frame(found, max_bytes) if isinstance(found, Frame) else found
 
 
 def format_record(url: str, record_type: str, content_type: str, date: str, payload: bytes) -> bytes:

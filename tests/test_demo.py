@@ -16,12 +16,11 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from selectolax.lexbor import LexborHTMLParser
 from warcio.archiveiterator import ArchiveIterator
 
-from pipeline import demo_words
-from pipeline.demo import describe_expected, relative_path, scene, site, write_folder, write_warc
-from pipeline.demo_dice import Dice
-from pipeline.demo_files import SiteFile, encode, page_files
-from pipeline.demo_page import DIRT, LAYOUTS, draft_page, fill
-from pipeline.world_draw import draw_scene
+from pipeline.demo import describe_expected, relative_path, scene, site, words, write_folder, write_warc
+from pipeline.demo.dice import Dice
+from pipeline.demo.draw import draw_scene
+from pipeline.demo.files import SiteFile, encode, page_files
+from pipeline.demo.page import DIRT, LAYOUTS, draft_page, fill
 
 SMALL = len(DIRT)
 
@@ -95,7 +94,7 @@ def test_every_layout_and_kind_of_dirt_is_there(expected):
 
 
 def test_pages_hold_what_is_expected_of_them(by_url, expected):
-    words = []
+    lengths = []
     for page in expected.values():
         tree = LexborHTMLParser(html_of(by_url, page))
         article = tree.css_first("article")
@@ -103,10 +102,10 @@ def test_pages_hold_what_is_expected_of_them(by_url, expected):
         for part in page.texts:
             assert part in text
         assert len(article.css("img")) >= len(page.pictures)
-        assert demo_words.FOOTER in tree.body.text()
+        assert words.FOOTER in tree.body.text()
         assert page.title in text
-        words.append(sum(len(part.split()) for part in page.texts))
-    assert sorted(words)[len(words) // 2] > 150
+        lengths.append(sum(len(part.split()) for part in page.texts))
+    assert sorted(lengths)[len(lengths) // 2] > 150
 
 
 def test_every_picture_is_in_the_site_and_looks_like_its_scene(by_url, expected):

@@ -9,14 +9,13 @@ import re
 import pytest
 from PIL import Image, ImageStat
 
-from pipeline import demo_words
-from pipeline.demo import scene
-from pipeline.demo_dice import Dice
-from pipeline.demo_page import ORDINALS, comparison, draft_page, page_url
-from pipeline.world import BACKGROUNDS, COLOURS, MOODS, SCENES, SHAPES, Scene, Thing, spread_row
-from pipeline.world_draw import draw_scene
-from pipeline.world_facts import NUMBERS, PLACE_PHRASES
-from pipeline.world_tell import facts_of, phrase_of, tell
+from pipeline.demo import scene, words
+from pipeline.demo.dice import Dice
+from pipeline.demo.draw import draw_scene
+from pipeline.demo.facts import NUMBERS, PLACE_PHRASES
+from pipeline.demo.page import ORDINALS, comparison, draft_page, page_url
+from pipeline.demo.tell import facts_of, phrase_of, tell
+from pipeline.demo.world import BACKGROUNDS, COLOURS, MOODS, SCENES, SHAPES, Scene, Thing, spread_row
 
 COLOUR_WORD = re.compile(r"\b(" + "|".join(COLOURS) + r")\b", re.IGNORECASE)
 NUMBER_WORD = re.compile(r"\b(" + "|".join(NUMBERS[1:]) + r")\b", re.IGNORECASE)
@@ -265,8 +264,8 @@ def test_words_beside_the_truth_name_nothing_of_the_world(scenes):
     things = {thing.kind for truth in scenes for thing in truth.things} | {truth.kind for truth in scenes}
     places = {"left", "right", "top", "bottom", "corner", "inside", "above", "below"}
     world = {*COLOURS, *SHAPES, *NUMBERS[1:], *MOODS, *places, *things - {"row", "single"}}
-    groups = [demo_words.FILLERS, demo_words.INTROS, demo_words.OUTROS, demo_words.TITLES, demo_words.HEADINGS]
-    for text in itertools.chain(*groups, *demo_words.SLOTS.values(), (demo_words.LITTLE, demo_words.ACCENTED)):
+    groups = [words.FILLERS, words.INTROS, words.OUTROS, words.TITLES, words.HEADINGS]
+    for text in itertools.chain(*groups, *words.SLOTS.values(), (words.LITTLE, words.ACCENTED)):
         said = set(re.findall(r"[a-z]+", text.lower()))
         assert not said & (world | {word + "s" for word in world}), text
 

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 
 from PIL import Image, ImageDraw
 
-from pipeline.demo_dice import Dice
-from pipeline.demo_html import ADVERT_FILES, AVATAR_FILES, ICONS, TINY_GIF, page_bytes
-from pipeline.demo_page import ADVERT_HOST, CDN, HOSTS, Copy, Extra, PageDraft, draft_page, thumbnail_url
-from pipeline.world_draw import draw_scene
+from pipeline.demo.dice import Dice
+from pipeline.demo.draw import draw_scene
+from pipeline.demo.html import ADVERT_FILES, AVATAR_FILES, ICONS, TINY_GIF, page_bytes
+from pipeline.demo.page import ADVERT_HOST, CDN, HOSTS, Copy, Extra, PageDraft, draft_page, thumbnail_url
 
 FIRST_CAPTURE = datetime(2026, 1, 1, tzinfo=UTC)
 OLDER_BY = timedelta(days=30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.world import Scene
+from pipeline.demo.world import Scene
 
 
 @dataclass(frozen=True, slots=True)

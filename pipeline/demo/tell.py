@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.demo_dice import Dice
-from pipeline.world import MOODS, Scene
-from pipeline.world_facts import (
+from pipeline.demo.dice import Dice
+from pipeline.demo.facts import (
     COLOUR,
     NUMBERS,
     PLACE_PHRASES,
@@ -24,6 +23,7 @@ from pipeline.world_facts import (
     several,
     way_fact,
 )
+from pipeline.demo.world import MOODS, Scene
 
 
 def tell_house(scene: Scene) -> Telling:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.demo_dice import Dice
+from pipeline.demo.dice import Dice
 
 COLOURS = {
     "red": (212, 38, 42),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from pipeline.demo_dice import Dice
-from pipeline.world import COLOURS
+from pipeline.demo.dice import Dice
+from pipeline.demo.world import COLOURS
 
 Rgb = tuple[int, int, int]
 Point = tuple[float, float]

@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline import demo_words as words
-from pipeline.demo_dice import Dice
-from pipeline.demo_foreign import FRENCH, GERMAN, Foreign, sentences_of
-from pipeline.world import MAX_PICTURES, Scene, page_dice, scene
-from pipeline.world_facts import Fact, Telling, upper
-from pipeline.world_tell import facts_of, phrase_of, tell
+from pipeline.demo import words
+from pipeline.demo.dice import Dice
+from pipeline.demo.facts import Fact, Telling, upper
+from pipeline.demo.foreign import FRENCH, GERMAN, Foreign, sentences_of
+from pipeline.demo.tell import facts_of, phrase_of, tell
+from pipeline.demo.world import MAX_PICTURES, Scene, page_dice, scene
 
 LAYOUTS = ("article", "gallery", "list", "table", "thread", "story")
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageDraw
 
-from pipeline.demo_dice import Dice
-from pipeline.world import BACKGROUNDS, Scene, spread_row
-from pipeline.world_pen import Pen, Rgb, contrast, draw_shape
+from pipeline.demo.dice import Dice
+from pipeline.demo.pen import Pen, Rgb, contrast, draw_shape
+from pipeline.demo.world import BACKGROUNDS, Scene, spread_row
 
 OVERSAMPLING = 2
 GRAIN_SIDE_PX = 1024

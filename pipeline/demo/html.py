@@ -10,8 +10,8 @@ import base64
 from html import escape
 from urllib.parse import unquote
 
-from pipeline import demo_words as words
-from pipeline.demo_page import ADVERT_HOST, CDN, Extra, PageDraft, Picture, Section, image_folder, related
+from pipeline.demo import words
+from pipeline.demo.page import ADVERT_HOST, CDN, Extra, PageDraft, Picture, Section, image_folder, related
 
 ADVERT_FILES = 8
 AVATAR_FILES = 6

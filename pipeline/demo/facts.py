@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.demo_dice import Dice
-from pipeline.world import BACKGROUNDS, COLOURS, CORNERS, SHAPES, SIZES, Scene
+from pipeline.demo.dice import Dice
+from pipeline.demo.world import BACKGROUNDS, COLOURS, CORNERS, SHAPES, SIZES, Scene
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 

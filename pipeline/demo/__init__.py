@@ -20,11 +20,11 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from pipeline import demo_words as words
-from pipeline.demo_files import FIRST_CAPTURE, SiteFile, page_files, shared_files
-from pipeline.demo_page import Extra, Picture, draft_page
-from pipeline.world import Scene, scene
-from pipeline.world_tell import facts_of
+from pipeline.demo import words
+from pipeline.demo.files import FIRST_CAPTURE, SiteFile, page_files, shared_files
+from pipeline.demo.page import Extra, Picture, draft_page
+from pipeline.demo.tell import facts_of
+from pipeline.demo.world import Scene, scene
 
 __all__ = [
     "ExpectedPage",

@@ -1,0 +1,210 @@
+"""The whole build: the same bytes whatever happens, and an account of everything that went in."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from pipeline.build import BUILD
+from pipeline.cli import main
+from pipeline.demo import site, write_warc
+from pipeline.tables import MEDIA
+from schemas.shard import manifest_from_json
+
+BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
+SPLITS = ("--set", "source.split_bytes=150000")
+STAGES = [step.stage.name for step in BUILD]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Archives to build from: two demo sites, and the books where they are."""
+    folder = tmp_path_factory.mktemp("sources")
+    paths = [str(folder / "a.warc.gz"), str(folder / "b.warc.gz")]
+    write_warc(site(36, 1), paths[0])
+    write_warc(site(8, 2), paths[1])
+    return [*paths, str(BOOKS)] if BOOKS.exists() else paths
+
+
+def build(sources, out, *arguments, environment=None):
+    """Run the command in a process of its own, as a person does."""
+    command = [sys.executable, "-m", "pipeline.cli", "build", "--out", str(out)]
+    for source in sources:
+        command += ["--source", source]
+    return subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process):
+    """Wait for a build and insist that it went well."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def digests(out):
+    """Hash everything a reader of the dataset sees."""
+    files = sorted(Path(out, "interleaved").rglob("*"))
+    return {
+        str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file() and file.name != "manifest.json"
+    }
+
+
+def manifest(out):
+    """Read a dataset's manifest."""
+    return manifest_from_json(Path(out, "interleaved/manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def reference(sources, tmp_path_factory):
+    """A build that nobody disturbed."""
+    out = tmp_path_factory.mktemp("reference") / "dataset"
+    finish(build(sources, out, *SPLITS, "--workers", "2"))
+    return out
+
+
+def test_shards_are_what_the_manifest_says(reference):
+    for shard in manifest(reference).shards:
+        data = Path(reference, "interleaved", shard.name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
+
+
+def test_nothing_vanishes_between_the_stages(reference):
+    rows = {(row.stage, row.kind): row for row in manifest(reference).funnel}
+    for row in rows.values():
+        assert row.seen == row.kept + sum(row.rejected.values())
+    assert rows["extract", "page"].kept == rows["select", "page"].seen
+    assert rows["select", "page"].kept == rows["shard", "page"].kept
+    assert rows["locate", "image url"].kept == rows["normalise", "image url"].seen
+    assert rows["filter_images", "image"].kept == rows["select", "image"].seen
+    assert rows["select", "image"].kept == rows["shard", "image"].kept
+    assert rows["shard", "page"].rejected == {}
+
+
+def test_every_rejection_is_a_row(reference):
+    counted = sum(sum(row.rejected.values()) for row in manifest(reference).funnel)
+    rows = sum(pq.read_metadata(part).num_rows for part in Path(reference, "rejected").glob("*.parquet"))
+    assert rows == counted > 0
+
+
+def test_every_image_url_has_one_row_in_the_media_index(reference):
+    rows = [row for part in Path(reference, MEDIA.directory).glob("*.parquet") for row in pq.read_table(part).to_pylist()]
+    documents = [
+        row for part in Path(reference, "documents").glob("*.parquet") for row in pq.read_table(part).to_pylist()
+    ]
+    asked = {item["url"] for row in documents for item in row["items"] if item["kind"] == "image"}
+    assert sorted(row["url"] for row in rows) == sorted(asked)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--workers", "1"], id="one worker, other splits"),
+        pytest.param([*SPLITS, "--workers", "3"], id="three workers"),
+        pytest.param(["--workers", "2", "--", "--direct_runner_bundle_repeat=1"], id="every bundle repeated"),
+    ],
+)
+def test_same_bytes_whatever_runs_it(sources, reference, tmp_path, arguments):
+    finish(build(sources[::-1], tmp_path / "dataset", *arguments))
+    assert digests(tmp_path / "dataset") == digests(reference)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_same_bytes_after_kill_9_of_the_whole_build_in_a_stage(sources, reference, tmp_path, stage):
+    out = tmp_path / "dataset"
+    process = build(sources, out, *SPLITS, "--workers", "2")
+    wait_for_stage(process, out, stage)
+    workers = children(process.pid)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not any(alive(pid) for pid in workers), "the workers outlive their supervisor")
+    assert not (out / "interleaved/manifest.json").exists()
+    finish(build(sources, out, *SPLITS, "--workers", "2"))
+    assert digests(out) == digests(reference)
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP])
+def test_same_bytes_after_a_signal_to_one_worker(sources, reference, tmp_path, signal_number):
+    out = tmp_path / "dataset"
+    process = build(sources, out, *SPLITS, "--workers", "2", "--stall", "5")
+    wait_for_stage(process, out, "normalise")
+    os.kill(children(process.pid)[0], signal_number)
+    finish(process)
+    assert digests(out) == digests(reference)
+
+
+def test_a_change_of_rules_redoes_only_what_it_touches(sources, reference, tmp_path):
+    out = tmp_path / "dataset"
+    finish(build(sources, out, *SPLITS))
+    media = {file: file.stat().st_mtime_ns for file in (out / "media").iterdir()}
+    assert media
+    assert CliRunner().invoke(main, ["assemble", "--out", str(out), "--set", "filters.images.min_side_px=200"]).exit_code == 0
+    assert {file: file.stat().st_mtime_ns for file in (out / "media").iterdir()} == media
+    assert manifest(out).config["filters"]["images"]["min_side_px"] == 200
+    assert digests(out) != digests(reference)
+    assert CliRunner().invoke(main, ["assemble", "--out", str(out), "--set", "filters.images.min_side_px=64"]).exit_code == 0
+    assert digests(out) == digests(reference)
+
+
+def wait_for_stage(process, out, stage):
+    """Wait until a stage has begun: one of its units is done, or the stage before it is."""
+    before = STAGES[: STAGES.index(stage)]
+    done = out / "work/done"
+
+    def begun():
+        assert process.poll() is None, process.stderr.read()
+        own = done / stage
+        return own.exists() or bool(before and stage_complete(done / before[-1]))
+
+    wait_until(begun, f"{stage} never began")
+
+
+def stage_complete(folder):
+    """Tell whether a stage of few units has left its markers."""
+    return folder.exists() and folder.name in ("locate", "place", "select") and bool(list(folder.iterdir()))
+
+
+def wait_until(condition, complaint):
+    """Wait for something that must happen soon."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.005)
+
+
+def children(pid):
+    """List the worker processes of a build, not its resource tracker."""
+    import psutil
+
+    found = psutil.Process(pid).children(recursive=True)
+    return [child.pid for child in found if "spawn_main" in " ".join(child.cmdline()) or "forkserver" in child.name()]
+
+
+def alive(pid):
+    """Tell whether a process runs."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_status_from_a_second_terminal(reference):
+    result = CliRunner().invoke(main, ["status", str(reference), "--json"])
+    state = json.loads(result.output)
+    assert state["complete"]
+    assert all(state["units_done"][stage] > 0 for stage in STAGES)
