@@ -122,7 +122,7 @@ class Supervisor:
 
     def start(self) -> Worker:
         """Start a worker process; it dies with this one."""
-        context = multiprocessing.get_context("spawn")
+        context = worker_context()
         here, there = context.Pipe()
         cells = context.RawArray("q", 3)
         process = context.Process(
@@ -197,6 +197,13 @@ class Supervisor:
         """Kill all workers; what they had not finished has not happened."""
         for worker in list(self.workers):
             self.stop(worker)
+
+
+def worker_context() -> Any:
+    """Give the way in which workers start: forked from a server that has imported Beam once, for all of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pipeline.build", "pipeline.runner"])
+    return context
 
 
 @contextmanager

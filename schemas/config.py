@@ -7,6 +7,7 @@ row of overrides. The resolved configuration is written beside the output and re
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tomllib
 import types
 import typing
@@ -54,7 +55,9 @@ def read_value(hint: Any, value: Any, where: str, name: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(element, str) for element in value):
             raise ConfigError(f"{where}: '{name}' is a list of strings, not {value!r}")
         return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:
+            raise ConfigError(f"{where}: '{name}' takes a finite number, not {value!r}")
         return float(value)
     if isinstance(hint, types.UnionType) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: '{name}' takes {hint.__name__}, not {value!r}")
@@ -81,9 +84,10 @@ def with_overrides(config: ConfigType, assignments: Iterable[str]) -> ConfigType
 def parse_value(text: str) -> Any:
     """Read a value as TOML would; what is no TOML is taken as the string it is."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        tree = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return tree["value"] if len(tree) == 1 else text
 
 
 def to_tree(config: Any) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from schemas import SCHEMA_VERSION
 from schemas.page import Origin, origin_to_row
 
 INTERLEAVED = "interleaved"
+FIELDS = ("key", "url", "title", "language", "fetched", "origin", "texts", "images", "parts")
+"""What the JSON of a sample holds beside `schema` and `kind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,9 @@ def from_members(members: Iterable[tuple[str, bytes]]) -> Interleaved:
         raise ValueError(f"no json member among {sorted(by_name)}")
     header = json.loads(by_name["json"])
     check_header(header)
+    unknown = {name for name in header["images"] if name is not None} - {part["name"] for part in header["parts"]}
+    if unknown:
+        raise ValueError(f"sample {header['key']} shows images that it does not describe: {', '.join(sorted(unknown))}")
     names = [part["name"] for part in header["parts"]]
     missing = [name for name in names if name not in by_name]
     if missing:
@@ -118,12 +123,17 @@ def from_members(members: Iterable[tuple[str, bytes]]) -> Interleaved:
     )
 
 
-def check_header(header: dict[str, Any]) -> None:
-    """Refuse a sample of another schema or kind."""
+def check_header(header: Any) -> None:
+    """Refuse what is no sample, or one of another schema or kind, or one that lacks a field."""
+    if not isinstance(header, dict):
+        raise ValueError(f"a sample's json holds an object, not {type(header).__name__}")
     if header.get("schema") != SCHEMA_VERSION:
         raise ValueError(f"sample schema {header.get('schema')}, this version reads {SCHEMA_VERSION}")
     if header.get("kind") != INTERLEAVED:
         raise ValueError(f"sample kind {header.get('kind')!r}, expected {INTERLEAVED!r}")
+    lacking = [name for name in FIELDS if name not in header]
+    if lacking:
+        raise ValueError(f"sample {header.get('key')} lacks its fields {', '.join(lacking)}")
 
 
 def picture_from_part(part: dict[str, Any], data: bytes) -> Picture:

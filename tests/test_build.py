@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -186,17 +187,12 @@ def wait_until(condition, complaint):
 
 
 def children(pid):
-    """List the worker processes of a build, not its resource tracker."""
-    import psutil
-
-    found = psutil.Process(pid).children(recursive=True)
-    return [child.pid for child in found if "spawn_main" in " ".join(child.cmdline()) or "forkserver" in child.name()]
+    """List the worker processes of a build: they are forked by the server that it starts."""
+    return [child.pid for server in psutil.Process(pid).children() for child in server.children()]
 
 
 def alive(pid):
     """Tell whether a process runs."""
-    import psutil
-
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
