@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test format setup train-setup bench wheel constraints clean
+.PHONY: help demo test test-runners format setup train-setup bench wheel constraints clean
 
 # The candidates for the interpreter, tried in this order; PYTHON=/path/to/python gives another.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -33,6 +33,9 @@ test: $(DEV_STAMP)  ## all that CI checks: ruff, mypy, pytest
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-runners: $(DEV_STAMP)  ## build on Prism and Flink too, and compare the shards (fetches the engines)
+	$(BIN)/python tests/engines.py --build
 
 format: $(DEV_STAMP)  ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import tomli_w
 from pipeline.build import BuildConfig, Step, Totals, run_steps
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
-from pipeline.sources import SourceConfig
+from pipeline.sources import SourceConfig, plan_splits
 from pipeline.stage import Job, Stage, Unit
 from schemas.config import ConfigError, from_toml, to_tree
 
@@ -31,15 +32,16 @@ def load_config(folder: Folder) -> BuildConfig | None:
         raise UserError(f"{error}; rebuild into another --out, or delete this dataset") from None
 
 
-def claim(folder: Folder, config: BuildConfig) -> None:
-    """Refuse a folder that holds something else, then write down what is being built in it."""
+def check_claim(folder: Folder, config: BuildConfig) -> None:
+    """Refuse a folder that holds something else, and sources that cannot be read, before anything is written."""
     earlier = load_config(folder)
     if earlier is None and (strangers := [name for name in folder.names("") if name != "work"]):
         raise UserError(f"{folder.root}: holds {strangers[0]} and no dataset; give an empty or new folder as --out")
+    if earlier is None:
+        plan_splits(config.source)
     if earlier is not None and identity(earlier.source) != identity(config.source):
         was = ", ".join(earlier.source.paths)
         raise UserError(f"{folder.root}: holds a dataset built from {was}; give another --out or the same --source")
-    folder.write_text(CONFIG_FILE, tomli_w.dumps(to_tree(config)))
 
 
 def identity(source: SourceConfig) -> SourceConfig:
@@ -57,9 +59,10 @@ def run(
     """Run stages on the dataset in `root`, on this machine or on the runner that the Beam options name."""
     runner = named_runner(options.beam_args)
     folder = Folder(root)
-    load_config(folder)
+    check_claim(folder, config)
     with sole_writer(folder):
-        claim(folder, config)
+        check_claim(folder, config)  # another run may have come first
+        folder.write_text(CONFIG_FILE, tomli_w.dumps(to_tree(config)))
         job = Job(folder, config)
         teller = Teller(folder, watch)
         if runner not in LOCAL_RUNNERS:
@@ -102,6 +105,7 @@ def named_runner(beam_args: Sequence[str]) -> str:
     """Give the runner that the Beam options name, empty for this machine; options that Beam ignores are refused."""
     if not beam_args:
         return ""
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns at import of cloud libraries that are not needed here
     from pipeline.runner import check_beam_args
 
     return check_beam_args(beam_args)
