@@ -11,6 +11,7 @@ grow with it. Everything is written under a temporary folder that is removed at 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -24,8 +25,11 @@ from threading import Event, Thread
 import psutil
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from pipeline.build import BUILD
 from pipeline.demo import site, write_warc
 from pipeline.warc import format_record
+
+STAGES = [step.stage.name for step in BUILD]
 
 
 def main() -> None:
@@ -92,8 +96,8 @@ def measure(source: Path, out: Path, workers: int) -> dict:
     process = subprocess.Popen(
         [*command, "--workers", str(workers)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    done, peak = Event(), [0]
-    watcher = Thread(target=watch_memory, args=(process.pid, done, peak))
+    done, peaks = Event(), {}
+    watcher = Thread(target=watch_memory, args=(process.pid, out, done, peaks))
     watcher.start()
     _, err = process.communicate()
     seconds = time.monotonic() - started
@@ -108,16 +112,16 @@ def measure(source: Path, out: Path, workers: int) -> dict:
         "seconds": seconds,
         "work": sum(stages.values()),
         "stages": stages,
-        "peak": peak[0],
+        "peaks": peaks,
         "pages": rows["extract", "page"]["seen"],
         "images": rows["normalise", "image url"]["seen"] if ("normalise", "image url") in rows else 0,
         "samples": sum(shard["samples"] for shard in manifest["shards"]),
     }
 
 
-def watch_memory(pid: int, done: Event, peak: list[int]) -> None:
-    """Keep the highest sum of the resident memory of a process and all its children."""
-    while not done.wait(0.1):
+def watch_memory(pid: int, out: Path, done: Event, peaks: dict[str, int]) -> None:
+    """Keep the highest sum of the resident memory of a process and all its children, by stage of the build."""
+    while not done.wait(0.05):
         try:
             parent = psutil.Process(pid)
             family = [parent, *parent.children(recursive=True)]
@@ -125,22 +129,24 @@ def watch_memory(pid: int, done: Event, peak: list[int]) -> None:
             return
         total = 0
         for process in family:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        peak[0] = max(peak[0], total)
+        begun = [path.name for path in (out / "work/done").glob("*")]
+        stage = max(begun, key=STAGES.index, default="extract")
+        peaks[stage] = max(peaks.get(stage, 0), total)
 
 
 def print_run(workers: int, run: dict) -> None:
     """Print the figures of one run."""
+    peak = max(run["peaks"].values()) / 1e6
     print(
         f"{workers} worker(s): {run['seconds']:.1f} s, {run['pages'] / run['seconds']:.0f} pages/s, "
-        f"{run['images'] / run['seconds']:.0f} images/s, {run['samples']} samples, peak {run['peak'] / 1e6:.0f} MB"
+        f"{run['images'] / run['seconds']:.0f} images/s, {run['samples']} samples, peak {peak:.0f} MB"
     )
     other = run["seconds"] - run["work"]
     shares = {**run["stages"], "start and end": other}
-    print("   " + ", ".join(f"{stage} {100 * part / run['seconds']:.0f} %" for stage, part in shares.items()), flush=True)
+    print("   time: " + ", ".join(f"{stage} {100 * part / run['seconds']:.0f} %" for stage, part in shares.items()))
+    print("   peak: " + ", ".join(f"{stage} {size / 1e6:.0f} MB" for stage, size in run["peaks"].items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ class Folder:
                 return stream.read().decode()
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            raise UserError(f"{self.root}: is or lies in a file; give a folder") from None
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small JSON file, whole or not at all."""
@@ -160,8 +162,12 @@ def sole_writer(folder: Folder) -> Iterator[None]:
         return
     import fcntl
 
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a+") as lock:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        lock = open(path, "a+")  # noqa: SIM115 - closed below; only what opening it raises is a person's to mend
+    except OSError as error:
+        raise UserError(f"{folder.root}: {error.strerror}") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -44,6 +45,11 @@ def check_claim(folder: Folder, config: BuildConfig) -> None:
         raise UserError(f"{folder.root}: holds a dataset built from {was}; give another --out or the same --source")
 
 
+def absolute(path: str) -> str:
+    """Write a local path so that it means the same in every process; URLs stay."""
+    return path if "://" in path else os.path.abspath(path)
+
+
 def identity(source: SourceConfig) -> SourceConfig:
     """Tell which sources are meant, whatever order they are given in."""
     return replace(SourceConfig(), paths=tuple(sorted(set(source.paths))), base_url=source.base_url)
@@ -58,7 +64,10 @@ def run(
 ) -> Totals:
     """Run stages on the dataset in `root`, on this machine or on the runner that the Beam options name."""
     runner = named_runner(options.beam_args)
-    folder = Folder(root)
+    folder = Folder(absolute(root))
+    relative = [path for path in config.source.paths if absolute(path) != path.rstrip("/")]
+    if runner not in LOCAL_RUNNERS and relative:
+        raise UserError(f"{relative[0]}: a path from here means nothing on {runner}; give an absolute path or a URL")
     check_claim(folder, config)
     with sole_writer(folder):
         check_claim(folder, config)  # another run may have come first

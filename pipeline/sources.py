@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +60,8 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if self.split_bytes < 0 or self.max_record_bytes < 1:
             raise ValueError("split_bytes is 0 or more and max_record_bytes 1 or more")
+        if self.base_url and clean_url(self.base_url) is None:
+            raise ValueError(f"base_url is a URL such as https://example.org/, not {self.base_url!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +270,7 @@ def looks_like_html(payload: bytes) -> bool:
 
 def read_folder(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
     """Read pages of a folder; the files beside them are captures that are read when a page refers to them."""
-    base = config.base_url or f"file://{posixpath.basename(split.file.rstrip('/'))}/"
+    base = config.base_url or folder_url(split.file)
     for index, name in enumerate(split.files, split.start):
         url = clean_url(posixpath.join(base, quote_path(name)))
         path = posixpath.join(split.file, name)
@@ -285,6 +288,13 @@ def read_folder(split: Split, config: SourceConfig) -> Iterator[Page | Capture |
                 yield Rejected(STAGE, TOO_LARGE, "page", url, detail=f"limit {config.max_record_bytes} bytes")
             else:
                 yield Page(url, data, None, None, origin)
+
+
+def folder_url(root: str) -> str:
+    """Make a URL of a folder's name; what cannot stand in a host's name becomes a hyphen."""
+    name = re.sub(r"[^\w-]+", "-", posixpath.basename(root.rstrip("/")))
+    # A host that begins with a digit may be taken for an IP address.
+    return clean_url(f"file://{'folder-' * name[:1].isdigit()}{name}/") or "file://folder/"
 
 
 def refuse_file(root: str, path: str) -> str:

@@ -219,7 +219,8 @@ def read_part(folder: Folder, table: Table, part: str, keys: KeyRange) -> Iterat
             found = rows["key"].to_pylist()
             first = bisect.bisect_left(found, keys.lo)
             last = bisect.bisect_left(found, keys.hi) if keys.hi else len(found)
-            yield rows.slice(first, last - first)
+            # A slice would keep its whole row group in memory; with many parts that adds up.
+            yield rows.take(pa.array(range(first, last), pa.int64()))
 
 
 def split_part(folder: Folder, table: Table, part: str, ranges: Sequence[KeyRange]) -> Iterator[tuple[int, pa.Table]]:
@@ -231,13 +232,16 @@ def split_part(folder: Folder, table: Table, part: str, ranges: Sequence[KeyRang
             first = 0
             while first < len(found):
                 index = range_of(found[first], ranges)
-                hi = ranges[index].hi
+                lo, hi = ranges[index].lo, ranges[index].hi
+                held = lo <= found[first] and (not hi or found[first] < hi)
+                assert held, f"no range holds {found[first]} of {part}"
                 last = bisect.bisect_left(found, hi) if hi else len(found)
                 yield index, rows.slice(first, last - first)
                 first = last
 
 
 def iter_rows(rows: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield rows as dictionaries, a batch at a time."""
-    for batch in rows.to_batches(max_chunksize=1024):
+    """Yield rows as dictionaries, which are many times as large as their columns, about a MiB of columns at a time."""
+    at_once = max(1, rows.num_rows * (1 << 20) // max(1, rows.nbytes))
+    for batch in rows.to_batches(max_chunksize=at_once):
         yield from batch.to_pylist()

@@ -34,10 +34,11 @@ NOT_HTTP = "not_http"
 NO_HEADER = "no WARC header with a Content-Length"
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
-RAW_START = re.compile(rb"(?:\A|(?<=\n))WARC/[01]\.\d")
+RAW_START = re.compile(rb"WARC/[01]\.\d{1,2}\r?\n(?=[A-Za-z])")
 CONTENT_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 TARGET_URI = re.compile(rb"^warc-target-uri:[ \t]*<?([^\r\n>]*)>?[ \t]*\r?\n", re.IGNORECASE | re.MULTILINE)
 HEADER_END = re.compile(rb"\r?\n\r?\n")
+BARE_NEWLINE = re.compile(rb"(?<!\r)\n")
 INFLATE_ERRORS: Any = (isal_zlib.error, EOFError)
 BLOCK_BYTES = 1 << 16
 SCAN_BYTES = 1 << 20
@@ -124,36 +125,35 @@ def begins_member(data: bytes) -> bool:
 def begins_record(stream: BinaryIO, position: int, compressed: bool) -> bool:
     """Tell whether a record stands at `position`."""
     stream.seek(position)
-    return begins_member(stream.read(4096)) if compressed else RAW_START.match(stream.read(8)) is not None
+    return begins_member(stream.read(4096)) if compressed else RAW_START.match(stream.read(16)) is not None
 
 
 def next_start(stream: BinaryIO, start: int, end: int, compressed: bool) -> int | None:
     """Find the first record that begins in [start, end); `None` where there is none."""
     position = start
     while position < end:
-        before = min(1, position)
-        stream.seek(position - before)
-        data = stream.read(before + SCAN_BYTES + OVERLAP_BYTES)
-        last = len(data) < before + SCAN_BYTES + OVERLAP_BYTES
-        found = find_member(data, before) if compressed else find_raw(data, before)
+        stream.seek(position)
+        data = stream.read(SCAN_BYTES + OVERLAP_BYTES)
+        last = len(data) < SCAN_BYTES + OVERLAP_BYTES
+        found = find_member(data) if compressed else find_raw(data)
         if found is not None and (found < SCAN_BYTES or last):
             return position + found if position + found < end else None
         position = end if last else position + SCAN_BYTES
     return None
 
 
-def find_member(data: bytes, before: int) -> int | None:
-    """Find the first gzip member with a WARC record in `data`, counting from its byte `before`."""
-    found = data.find(GZIP_MAGIC, before)
+def find_member(data: bytes) -> int | None:
+    """Find the first gzip member with a WARC record in `data`."""
+    found = data.find(GZIP_MAGIC)
     while found >= 0 and not begins_member(data[found : found + OVERLAP_BYTES]):
         found = data.find(GZIP_MAGIC, found + 1)
-    return found - before if found >= 0 else None
+    return found if found >= 0 else None
 
 
-def find_raw(data: bytes, before: int) -> int | None:
-    """Find the first line that opens a record, counting from byte `before`; one byte before tells where lines are."""
-    match = RAW_START.search(data, before)
-    return match.start() - before if match else None
+def find_raw(data: bytes) -> int | None:
+    """Find the first bytes of `data` that open a record; after a cut they need not begin a line."""
+    match = RAW_START.search(data)
+    return match.start() if match else None
 
 
 def read_member(stream: BinaryIO, offset: int, max_bytes: int) -> Frame | BadRecord:
@@ -222,6 +222,8 @@ def read_raw(stream: BinaryIO, offset: int, max_bytes: int) -> Frame | BadRecord
     length = header and CONTENT_LENGTH.search(head, 0, header.end())
     if header is None or length is None:
         return BadRecord(CORRUPT, NO_HEADER, offset, UNKNOWN_LENGTH, url_in_header(head))
+    if RAW_START.search(head, 1, header.end()):
+        return BadRecord(CORRUPT, "another record begins inside its header", offset, UNKNOWN_LENGTH)
     bytes_of_record = header.end() + int(length[1])
     url = url_in_header(head)
     if offset + bytes_of_record > stream.seek(0, io.SEEK_END):
@@ -262,6 +264,9 @@ def parse_frame(frame: Frame, max_bytes: int) -> Record | BadRecord | None:
         raw = WarcRecord.from_bytes(frame.data)
     except OSError as error:
         return BadRecord(CORRUPT, str(error), frame.offset, frame.length)
+    if raw.record_type in (WarcRecordType.unknown, WarcRecordType.no_type):
+        detail = f"WARC-Type {raw.headers.get('WARC-Type')!r} is none that is known"
+        return BadRecord(CORRUPT, detail, frame.offset, frame.length, url_in_header(frame.data))
     if raw.record_type not in CAPTURES:
         return None
     url = (raw.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
@@ -299,9 +304,9 @@ def with_line_ends(data: bytes) -> bytes:
     """Give a record whose HTTP header ends its lines with bare newlines the line ends that FastWARC asks for."""
     start = HEADER_END.search(data)
     end = start and HEADER_END.search(data, start.end(), start.end() + MAX_HEADER_BYTES)
-    if start is None or end is None or end[0] == b"\r\n\r\n":
+    if start is None or end is None or not BARE_NEWLINE.search(data, start.end(), end.end()):
         return data
-    header = re.sub(rb"\r?\n", b"\r\n", data[start.end() : end.end()])
+    header = BARE_NEWLINE.sub(b"\r\n", data[start.end() : end.end()])
     length = len(header) + len(data) - end.end()
     fields = CONTENT_LENGTH.sub(b"Content-Length: %d\r" % length, data[: start.end()])
     return fields + header + data[end.end() :]
