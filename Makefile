@@ -34,8 +34,12 @@ test: $(DEV_STAMP)  ## all that CI checks: ruff, mypy, pytest
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+RUNNERS_SOURCE ?= ../shared/corpus/books.warc.gz
+
 test-runners: $(DEV_STAMP)  ## build on Prism and Flink too, and compare the shards (fetches the engines)
-	$(BIN)/python tests/engines.py --build
+	@test -e $(RUNNERS_SOURCE) || $(BIN)/flamingo demo --only-site --out build/site
+	$(BIN)/python tests/engines.py --build \
+		$$(test -e $(RUNNERS_SOURCE) && echo $(RUNNERS_SOURCE) || echo build/site/site-36-0.warc.gz) prism flink
 
 format: $(DEV_STAMP)  ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .

@@ -48,7 +48,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
             "--out", "-o", required=True, help="Dataset folder or URL; a second run goes on where one stopped"
         ),
         click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False), help="Settings as TOML."),
-        click.option("--preset", type=click.Choice(PRESETS), help="Rules of a published corpus.  [default: m3w, pages of any length]"),
+        click.option("--preset", type=click.Choice(PRESETS), help="Rules of a corpus.  [default: m3w, any length]"),
         click.option(
             "--set",
             "assignments",
@@ -212,9 +212,7 @@ def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
     folder = Folder(root)
     print_summary(console, manifest_from_json(folder.read_text(MANIFEST) or ""), folder)
     if not totals.facts:
-        click.echo(
-            f"flamingo: {root}: no page was kept; the table above says why, `flamingo why URL` for one", err=True
-        )
+        click.echo(f"flamingo: {root}: no page was kept; the table says why, `flamingo why` for a URL", err=True)
         sys.exit(1)
 
 
@@ -288,7 +286,9 @@ def settings(preset: str | None) -> None:
     from pipeline.settings import document_settings
     from schemas.config import with_overrides
 
-    config = with_overrides(BuildConfig(), [f"{name}={toml(value)}" for name, value in ROWS.get(preset or "", {}).items()])
+    config = with_overrides(
+        BuildConfig(), [f"{name}={toml(value)}" for name, value in ROWS.get(preset or "", {}).items()]
+    )
     click.echo(document_settings(config), nl=False)
 
 

@@ -108,7 +108,7 @@ def test_a_record_that_always_fails_is_set_aside_with_the_reason(tmp_path, how, 
 
 
 def test_a_full_disk_stops_the_run_in_one_line(tmp_path):
-    with pytest.raises(UserError, match="^somewhere: No space left on device$"):
+    with pytest.raises(UserError, match=r"^somewhere: No space left on device$"):
         run(tmp_path, "disk")
 
 
