@@ -9,6 +9,7 @@ All paths go through fsspec, so that a dataset may lie on a local disk, `gs://`,
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import json
 import os
@@ -23,6 +24,8 @@ import fsspec
 CONFIG_FILE = "config.toml"
 LOCK_FILE = "work/lock"
 PROGRESS_FILE = "work/progress.json"
+FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What a disk says that takes nothing more."""
 
 
 class UserError(Exception):
@@ -83,8 +86,8 @@ class Folder:
         """Write a file that appears under `name` only when it is complete."""
         system, path = locate(self.path(name))
         temporary = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.{uuid.uuid4().hex}.tmp")
-        system.makedirs(posixpath.dirname(path), exist_ok=True)
         try:
+            system.makedirs(posixpath.dirname(path), exist_ok=True)
             with system.open(temporary, "wb") as stream:
                 yield stream
             publish(system, temporary, path)
@@ -152,7 +155,7 @@ def publish(system: Any, temporary: str, path: str) -> None:
 
 @contextlib.contextmanager
 def sole_writer(folder: Folder) -> Iterator[None]:
-    """Hold the folder for this process; a second build on a local folder is refused in one line.
+    """Hold the folder for this process; a second build on a local folder, or a full disk, ends in one line.
 
     The lock dies with its process. Object stores have none: there the units' names keep writers apart.
     """
@@ -176,5 +179,10 @@ def sole_writer(folder: Folder) -> Iterator[None]:
             raise UserError(f"{folder.root}: in use by {owner}; wait for it or give another --out") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
-        lock.flush()
-        yield
+        try:
+            lock.flush()
+            yield
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            raise UserError(f"{folder.root}: {error.strerror}; the same command goes on from here") from None

@@ -8,7 +8,6 @@ a record stops the build with one line, and the next start resumes from the done
 from __future__ import annotations
 
 import errno
-import logging
 import multiprocessing
 import os
 import threading
@@ -202,7 +201,7 @@ class Supervisor:
 def worker_context() -> Any:
     """Give the way in which workers start: forked from a server that has imported Beam once, for all of them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.build", "pipeline.runner"])
+    context.set_forkserver_preload(["pipeline.warm"])
     return context
 
 
@@ -232,7 +231,6 @@ def describe_exit(code: int | None) -> str:
 def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
     """Be a worker: do the units that come through the pipe until it closes."""
     threading.Thread(target=die_with_parent, daemon=True).start()
-    logging.getLogger().setLevel(logging.CRITICAL)  # what a person should know comes through the pipe
     from pipeline import stage as stages
 
     class SharedPulse(stages.Pulse):

@@ -1,0 +1,113 @@
+"""Captions: the pieces of a page → its items, each picture with the caption that the page prints for it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from pipeline.reading import Piece
+from schemas.document import ImageRef, Item, Text
+
+MAX_CAPTION_CHARS = 5_000
+"""Characters above which a text is no caption (it would be repeated for every picture of its figure)."""
+
+MAX_CAPTION_TEXTS = 3
+"""Texts right after a picture that can be its caption: the caption, a credit, a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Pictures that follow each other, and the marked texts right after them, all by position."""
+
+    images: list[int]
+    texts: list[int]
+
+
+def attach_captions(pieces: list[Piece]) -> tuple[Item, ...]:
+    """Give each picture the caption that the page prints for it: its figure's, or the one right after its block.
+
+    A caption that floats one block below its picture is put back right after it.
+    """
+    captions = figure_captions(pieces)
+    runs = find_runs(pieces)
+    for run in runs:
+        # Pictures in blocks of their own do not share what follows the last of them.
+        block = pieces[run.images[-1]].frame.node
+        beside = [image for image in run.images if pieces[image].frame.node == block]
+        set_caption(captions, beside, caption_of(pieces, run.texts))
+    moved = floating_captions(pieces, runs, captions)
+    order = sorted(range(len(pieces)), key=lambda position: (moved.get(position, position), position))
+    return tuple(with_caption(pieces[position].item, captions.get(position, "")) for position in order)
+
+
+def with_caption(item: Item, caption: str) -> Item:
+    """Set the caption of a picture; anything else stays as it is."""
+    return replace(item, caption=caption) if isinstance(item, ImageRef) and caption else item
+
+
+def caption_of(pieces: list[Piece], texts: list[int]) -> str:
+    """Join the texts of a caption into one line; empty where they are too long to be one."""
+    parts = [item.text for item in (pieces[position].item for position in texts) if isinstance(item, Text)]
+    return " ".join(" ".join(parts).split()) if sum(map(len, parts)) <= MAX_CAPTION_CHARS else ""
+
+
+def set_caption(captions: dict[int, str], images: list[int], caption: str) -> None:
+    """Caption the pictures that have none yet."""
+    if caption:
+        for image in images:
+            captions.setdefault(image, caption)
+
+
+def figure_captions(pieces: list[Piece]) -> dict[int, str]:
+    """Find the captions of pictures in figures, by position: the marked text, else all text of the figure."""
+    marked: dict[int, list[int]] = defaultdict(list)
+    plain: dict[int, list[int]] = defaultdict(list)
+    images: dict[int, list[int]] = defaultdict(list)
+    for position, piece in enumerate(pieces):
+        figure = piece.frame.figure
+        if figure and isinstance(piece.item, ImageRef):
+            images[figure].append(position)
+        elif figure and isinstance(piece.item, Text):
+            (marked if piece.frame.caption else plain)[figure].append(position)
+    captions: dict[int, str] = {}
+    for figure, positions in images.items():
+        set_caption(captions, positions, caption_of(pieces, marked.get(figure) or plain.get(figure, [])))
+    return captions
+
+
+def find_runs(pieces: list[Piece]) -> list[Run]:
+    """Find the runs of pictures, each with the marked texts that follow it and are of no other figure."""
+    runs: list[Run] = []
+    last = -1
+    for position, piece in enumerate(pieces):
+        if isinstance(piece.item, ImageRef):
+            if not runs or last != position - 1 or runs[-1].texts:
+                runs.append(Run([], []))
+            runs[-1].images.append(position)
+            last = position
+        elif last == position - 1 and runs and is_loose_caption(piece, pieces[runs[-1].images[-1]]):
+            if len(runs[-1].texts) < MAX_CAPTION_TEXTS:
+                runs[-1].texts.append(position)
+            last = position
+    return runs
+
+
+def is_loose_caption(piece: Piece, image: Piece) -> bool:
+    """Say whether a piece is a marked caption that can belong to a picture outside its own figure."""
+    return isinstance(piece.item, Text) and piece.frame.caption and piece.frame.figure in (0, image.frame.figure)
+
+
+def floating_captions(pieces: list[Piece], runs: list[Run], captions: dict[int, str]) -> dict[int, int]:
+    """Find captions one block below pictures without one, caption these, and say after which picture each goes."""
+    moved: dict[int, int] = {}
+    for run in runs:
+        late = run.images[-1] + 2
+        if late >= len(pieces) or run.texts or any(image in captions for image in run.images):
+            continue
+        between, caption, after = pieces[late - 1], pieces[late], pieces[late + 1 : late + 2]
+        if not isinstance(between.item, Text) or not isinstance(caption.item, Text) or not caption.frame.caption:
+            continue
+        if caption.frame.figure == 0 and not any(isinstance(piece.item, ImageRef) for piece in after):
+            set_caption(captions, run.images, caption_of(pieces, [late]))
+            moved[late] = run.images[-1]
+    return moved

@@ -1,0 +1,173 @@
+"""Which URL a picture or video of a page has: srcset, picture sources, lazy loading, placeholders.
+
+(Tree, index of an img) → ImageRef | None      (Tree, index of a video) → VideoRef | None      (SPEC-corpus 3)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.dom import TEXT, Tree
+from pipeline.urls import MAX_URL_CHARS, join_url
+from schemas.document import ImageRef, VideoRef
+
+LAZY_SRCSETS = ("data-srcset", "data-lazy-srcset", "data-original-set", "lazy-srcset")
+LAZY_SOURCES = (
+    "data-src", "data-original", "data-lazy-src", "data-lazy", "data-hi-res-src", "data-full-src", "data-orig-file",
+    "data-large-file", "data-actualsrc", "data-echo", "data-img-src", "data-image", "data-url", "lazy-src",
+)  # fmt: skip
+"""Attributes in which scripts keep the real URL, the most common first."""
+
+PLACEHOLDER = re.compile(
+    r"(?:^|[/_.-])(?:blank|spacer|placeholder|pixel|transparent|lazy|loading|loader|clear|dummy|empty|1x1|grey|gray)"
+    r"(?:[_-]?(?:image|img|gif|\d+|\d+x\d+))?\.(?:gif|png|jpe?g|svg|webp)(?:[?#]|$)",
+    re.IGNORECASE,
+)
+MAX_INLINE_CHARS = 1_000
+"""Characters up to which a `data:` picture is a placeholder, and that are kept of a longer one."""
+
+MAX_SRCSET_CHARS = 65_536
+MAX_SOURCES = 64
+"""Nodes of a `picture` that are looked at for sources."""
+
+MAX_SIDE_PX = 1_000_000
+FEW_TYPES = frozenset(["", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif"])
+"""Types of a source that every decoder reads."""
+
+NOT_SPACE = re.compile(r"[^ \t\n\f\r]+")
+DESCRIPTORS = re.compile(r"(?:[^,(]|\([^)]*(?:\)|$))*")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One candidate of a srcset: `width_px` or `density` as given, 0 where not."""
+
+    url: str
+    width_px: int = 0
+    density: float = 0.0
+
+
+def parse_srcset(text: str) -> list[Candidate]:
+    """Read a srcset as the HTML standard does: URLs may hold commas, and a comma ends a candidate only after one."""
+    candidates, position, text = [], 0, text[:MAX_SRCSET_CHARS]
+    while (match := NOT_SPACE.search(text, position)) is not None:
+        word, position = match[0], match.end()
+        url = word.strip(",")
+        descriptors = ""
+        if not word.endswith(","):
+            end = DESCRIPTORS.match(text, position)
+            descriptors, position = (end[0], end.end() + 1) if end else ("", position)
+        if url:
+            candidates.append(read_candidate(url, descriptors))
+    return candidates
+
+
+def read_candidate(url: str, descriptors: str) -> Candidate:
+    """Read the width or density of a candidate; what is malformed counts as not given."""
+    width = re.search(r"(?:^|\s)(\d{1,7})w(?:\s|$)", descriptors)
+    density = re.search(r"(?:^|\s)(\d{1,4}(?:\.\d{1,4})?)x(?:\s|$)", descriptors)
+    return Candidate(url, int(width[1]) if width else 0, float(density[1]) if density else 0.0)
+
+
+def choose_candidate(candidates: list[Candidate], wanted_px: int, shown_px: int | None) -> str:
+    """Choose the narrowest candidate that is at least `wanted_px` wide, else the widest; the first of equals.
+
+    A density is worth the width the page shows the picture at (`shown_px`).
+    """
+    widths = [one.width_px or int((one.density or 1.0) * (shown_px or 1)) for one in candidates]
+    best = min(range(len(widths)), key=lambda i: (widths[i] < wanted_px, abs(widths[i] - wanted_px)))
+    return candidates[best].url
+
+
+def find_image(tree: Tree, index: int, base: str, wanted_px: int) -> ImageRef | None:
+    """Describe an `img`; None if it names no picture, or only a placeholder that a `noscript` beside it replaces.
+
+    A reference that cannot be resolved is kept as it is written, so that the fetch can say what is wrong with it.
+    """
+    attributes = tree.attributes[index]
+    width_px, height_px = (side_of(attributes.get(name)) for name in ("width", "height"))
+    src = (attributes.get("src") or "").strip()
+    url = next(filter(None, image_urls(tree, index, base, wanted_px)), None)
+    if url is None and src and not is_placeholder(src):
+        url = join_url(base, src) or src[: MAX_INLINE_CHARS if src[:5].lower() == "data:" else MAX_URL_CHARS]
+    if url is None and src and src[:5].lower() != "data:" and not noscript_follows(tree, index):
+        url = join_url(base, src)
+    if url is None:
+        return None
+    return ImageRef(url, " ".join((attributes.get("alt") or "").split()), "", width_px, height_px)
+
+
+def image_urls(tree: Tree, index: int, base: str, wanted_px: int) -> Iterator[str | None]:
+    """Try the places that are better than `src`, the best first."""
+    attributes = tree.attributes[index]
+    shown_px = side_of(attributes.get("width"))
+    for name in (*LAZY_SRCSETS, "srcset"):
+        if text := attributes.get(name):
+            yield from srcset_url(text, base, wanted_px, shown_px)
+    for text in picture_sources(tree, index):
+        yield from srcset_url(text, base, wanted_px, shown_px)
+    for name in LAZY_SOURCES:
+        if (text := attributes.get(name)) and not is_placeholder(text):
+            yield join_url(base, text)
+
+
+def srcset_url(text: str, base: str, wanted_px: int, shown_px: int | None) -> Iterator[str | None]:
+    """Choose among the candidates of a srcset that name a picture."""
+    real = [candidate for candidate in parse_srcset(text) if not is_placeholder(candidate.url)]
+    if real:
+        yield join_url(base, choose_candidate(real, wanted_px, shown_px))
+
+
+def picture_sources(tree: Tree, index: int) -> list[str]:
+    """List the srcsets of a picture's sources, those of common types first."""
+    picture = tree.parents[index]
+    if picture < 0 or tree.tags[picture] != "picture":
+        return []
+    common: list[str] = []
+    other: list[str] = []
+    for node in range(picture + 1, min(index, picture + MAX_SOURCES)):
+        attributes = tree.attributes[node]
+        text = tree.tags[node] == "source" and (attributes.get("data-srcset") or attributes.get("srcset"))
+        if text:
+            (common if (attributes.get("type") or "").lower() in FEW_TYPES else other).append(text)
+    return common + other
+
+
+def is_placeholder(reference: str) -> bool:
+    """Say whether a reference stands for a picture that a script puts there later."""
+    text = reference.strip()
+    if text[:5].lower() == "data:":
+        return len(text) <= MAX_INLINE_CHARS
+    return text in ("", "#", "about:blank") or PLACEHOLDER.search(text[-200:]) is not None
+
+
+def noscript_follows(tree: Tree, index: int) -> bool:
+    """Say whether the next element beside a picture is a `noscript`."""
+    following = tree.ends[index]
+    if following < len(tree.tags) and tree.tags[following] == TEXT and not tree.texts[following].strip():
+        following += 1
+    return following < len(tree.tags) and tree.tags[following] == "noscript"
+
+
+def side_of(text: str | None) -> int | None:
+    """Read a width or height that is a plain number of pixels."""
+    text = (text or "").strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
+
+
+def find_video(tree: Tree, index: int, base: str) -> VideoRef | None:
+    """Describe a `video`; None if it names no file (a script loads it, or there is none)."""
+    attributes = tree.attributes[index]
+    references = [attributes.get("src") or "", attributes.get("data-src") or ""]
+    stop = min(tree.ends[index], index + MAX_SOURCES)
+    for node in range(index + 1, stop):
+        if tree.tags[node] == "source":
+            source = tree.attributes[node]
+            references.append(source.get("src") or source.get("data-src") or "")
+    url = next(filter(None, (join_url(base, reference) for reference in references)), None)
+    if url is None:
+        return None
+    text = attributes.get("title") or attributes.get("aria-label") or ""
+    return VideoRef(url, " ".join(text.split()), join_url(base, attributes.get("poster") or "") or "")
