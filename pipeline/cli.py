@@ -159,12 +159,16 @@ def resolve_config(given: dict[str, Any]) -> Any:
 
     from pipeline.build import BuildConfig
     from pipeline.filters import PRESETS as ROWS
-    from pipeline.folder import Folder
+    from pipeline.folder import Folder, UserError
     from pipeline.run import load_config
     from schemas.config import from_toml, from_tree, to_tree, with_overrides
 
     if given["config_file"]:
-        config = from_toml(BuildConfig, Path(given["config_file"]).read_text(), given["config_file"])
+        try:
+            text = Path(given["config_file"]).read_text("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{given['config_file']}: not a text file in UTF-8") from None
+        config = from_toml(BuildConfig, text, given["config_file"])
     else:
         config = load_config(Folder(given["out"])) or BuildConfig()
     if given["preset"]:

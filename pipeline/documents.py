@@ -21,10 +21,10 @@ def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Read a split and extract its pages."""
     split: Split = unit.work
     config = output.job.config
-    for found in read_split(split, config.source):
+    for number, found in enumerate(read_split(split, config.source)):
         match found:
             case Page():
-                set_aside = output.begin(found.origin.offset)
+                set_aside = output.begin(number)
                 if set_aside is not None:
                     reject = Rejected(STAGE, SET_ASIDE, "page", found.url, detail=set_aside, origin=found.origin)
                     output.reject(reject)

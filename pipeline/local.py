@@ -263,11 +263,13 @@ def attempt(stage: Any, job: Any, unit: Any, beam_args: tuple[str, ...]) -> tupl
         run_in_memory(stage, job, unit, beam_args)
     except Exception as error:
         cause = without_beam(error)
+        text = next(iter(str(cause).splitlines()), "")
+        if isinstance(cause, UserError):
+            return "fatal", text
         if isinstance(cause, OSError) and cause.errno in FATAL_ERRNOS:
             return "fatal", f"{cause.filename or job.folder.root}: {cause.strerror}"
         job.folder.write_text(f"work/errors/{stage.name}-{unit.name}.txt", "".join(traceback.format_exception(cause)))
-        text = next(iter(str(cause).splitlines()), "")
-        return ("fatal", text) if isinstance(cause, UserError) else ("failed", f"{type(cause).__name__}: {text}")
+        return "failed", f"{type(cause).__name__}: {text}"
     return "done", ""
 
 

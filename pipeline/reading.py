@@ -209,12 +209,16 @@ MAX_WAITING = 200
 """Cells that wait for a caption below them."""
 
 MAX_SPAN = 1_000
-"""Columns that a cell can claim (HTML standard)."""
+"""Columns or rows that a cell can claim (HTML standard)."""
+
+MAX_COVERED = 32
+"""Columns that are looked at for cells reaching down from rows above; more would cost more than linear time."""
 
 
 def read_rows(tree: Tree, table: int, skipped: set[int]) -> list[list[Cell]] | None:
     """Read the cells of a table row by row; None if it holds another table."""
     rows: list[list[Cell]] = []
+    covered: dict[int, int] = {}  # column → the last row that a cell above reaches down to, counted from 1
     index, stop = table + 1, tree.ends[table]
     while index < stop:
         tag = tree.tags[index]
@@ -227,11 +231,20 @@ def read_rows(tree: Tree, table: int, skipped: set[int]) -> list[list[Cell]] | N
             rows.append([])
         if tag in ("td", "th") and rows:
             first = rows[-1][-1].last + 1 if rows[-1] else 0
-            span = tree.attributes[index].get("colspan") or ""
-            width = min(int(span), MAX_SPAN) if re.fullmatch(r"[1-9][0-9]{0,3}", span) else 1
-            rows[-1].append(Cell(index, first, first + width - 1))
+            while covered.get(first, 0) >= len(rows):
+                first += 1
+            last = first + read_span(tree, index, "colspan") - 1
+            below = len(rows) + read_span(tree, index, "rowspan") - 1
+            covered |= dict.fromkeys(range(first, min(last + 1, MAX_COVERED)), below)
+            rows[-1].append(Cell(index, first, last))
         index += 1
     return [row for row in rows if row]
+
+
+def read_span(tree: Tree, cell: int, name: str) -> int:
+    """Read how many columns or rows a cell covers."""
+    span = tree.attributes[cell].get(name) or ""
+    return min(int(span), MAX_SPAN) if re.fullmatch(r"[1-9][0-9]{0,3}", span) else 1
 
 
 def write_table(writer: Writer, table: int, frame: Frame) -> bool:

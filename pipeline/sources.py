@@ -108,6 +108,7 @@ def plan_splits(config: SourceConfig) -> list[Split]:
     # One file under two names (a glob and its path, with and without `./`) is read once, under the first of them.
     names = sorted({file for path in config.paths for file in expand(path)}, reverse=True)
     found = sorted({locate(file)[1]: file for file in names}.values())
+    check_folders([file for file in found if kind_of(file) == FOLDER], config)
     sizes = {file: stat(file) for file in found}
     total = sum(size for size, _ in sizes.values())
     split_bytes = config.split_bytes or min(64 << 20, max(1 << 20, total // 32))
@@ -125,6 +126,15 @@ def plan_splits(config: SourceConfig) -> list[Split]:
         else:
             splits.append(Split(WARC, file, 0, max(1, size), stamp))
     return splits
+
+
+def check_folders(folders: list[str], config: SourceConfig) -> None:
+    """Refuse folders of saved pages whose pages would have the same URLs."""
+    seen: dict[str, str] = {}
+    for folder in folders:
+        other = seen.setdefault(config.base_url or folder_url(folder), folder)
+        if other != folder:
+            raise UserError(f"{folder} and {other}: their pages would have the same URLs; build them one by one")
 
 
 def expand(path: str) -> list[str]:
@@ -274,20 +284,22 @@ def read_folder(split: Split, config: SourceConfig) -> Iterator[Page | Capture |
     for index, name in enumerate(split.files, split.start):
         url = clean_url(posixpath.join(base, quote_path(name)))
         path = posixpath.join(split.file, name)
+        origin = Origin(path, 0, 0)
         if url is None:
-            yield Rejected(STAGE, NO_URL, "record", "", detail=f"{path}: its name makes no URL under {base}")
+            detail = f"{path}: its name makes no URL under {base}"
+            yield Rejected(STAGE, NO_URL, "record", "", detail=detail, origin=origin)
             continue
         if refusal := refuse_file(split.file, path):
-            yield Rejected(STAGE, refusal, "record", url, detail=path)
+            yield Rejected(STAGE, refusal, "record", url, origin=origin)
             continue
-        yield Capture(url, 200, "", place_of(split.file, index), Origin(path, 0, 0), None)
+        yield Capture(url, 200, "", place_of(split.file, index), origin, None)
         if name.lower().endswith(PAGE_SUFFIXES):
             data = read_file(path, config.max_record_bytes)
-            origin = Origin(path, 0, len(data or b""))
             if data is None:
-                yield Rejected(STAGE, TOO_LARGE, "page", url, detail=f"limit {config.max_record_bytes} bytes")
+                detail = f"limit {config.max_record_bytes} bytes"
+                yield Rejected(STAGE, TOO_LARGE, "page", url, detail=detail, origin=origin)
             else:
-                yield Page(url, data, None, None, origin)
+                yield Page(url, data, None, None, Origin(path, 0, len(data)))
 
 
 def folder_url(root: str) -> str:

@@ -1,11 +1,14 @@
 """The whole build: the same bytes whatever happens, and an account of everything that went in."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -13,10 +16,14 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipeline.build import BUILD
 from pipeline.cli import main
 from pipeline.demo import site, write_warc
+from pipeline.urls import join_url
+from schemas.page import key_of
+from schemas.sample import from_members
 from schemas.shard import manifest_from_json
 
 BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
@@ -108,6 +115,41 @@ def test_every_image_url_has_one_row_in_the_media_index(reference):
     documents = rows_of(reference, "documents")
     asked = {item["url"] for row in documents for item in row["items"] if item["kind"] == "image"}
     assert sorted(media) == sorted(asked)
+
+
+@pytest.mark.skipif(not BOOKS.exists(), reason="the corpus of real pages is not here")
+def test_each_of_the_791_pictures_of_the_books_is_in_its_place_or_rejected(reference):
+    with BOOKS.open("rb") as stream:
+        pages = {
+            record.headers["WARC-Target-URI"]: record.reader.read()
+            for record in ArchiveIterator(stream, record_types=WarcRecordType.response)
+            if record.http_content_type == "text/html"
+        }
+    rejected = {(row["page_url"], row["url"]) for row in rows_of(reference, "rejected") if row["kind"] == "image"}
+    asked, placed, repeated = set(), 0, 0
+    for url, html in pages.items():
+        shown = [join_url(url, source.decode()) for source in re.findall(rb"""<img[^>]+src\s*=\s*["']([^"']+)""", html)]
+        sample = read_sample(reference, key_of(url))
+        kept = [image for image in shown if (url, image) not in rejected]
+        if (odd := join_url(url, "images/fig223.png")) in kept:  # its caption stands below that of figure 224
+            kept[kept.index(odd) : kept.index(odd) + 2] = [join_url(url, "images/fig224.png"), odd]
+        assert kept == [sample.images[item].url for item in sample.items if isinstance(item, int)]
+        asked |= {(url, image) for image in shown}
+        placed += len(kept)
+        repeated += len(kept) - len(set(kept))
+    assert (len(pages), len(asked), placed - repeated) == (4, 791, 489)
+
+
+def read_sample(out, key):
+    """Read a sample through the index, by its byte offset."""
+    index = pq.read_table(Path(out, "interleaved/index.parquet")).to_pylist()
+    (row,) = [row for row in index if row["key"] == key]
+    with Path(out, "interleaved", row["shard"]).open("rb") as stream:
+        stream.seek(row["offset"])
+        data = stream.read(row["length"])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = [(member.name.partition(".")[2], tar.extractfile(member).read()) for member in tar]
+    return from_members(members)
 
 
 @pytest.mark.parametrize(

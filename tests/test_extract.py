@@ -134,6 +134,17 @@ def test_captions_of_pictures_side_by_side_stand_each_after_its_own():
     assert [getattr(item, "caption", item) for item in document.items] == ["Both", "Both", Text("Both")]
 
 
+def test_captions_below_pictures_that_cover_several_rows():
+    rows = [
+        "<td rowspan=3><img src=a.jpg><td><img src=b.jpg>",
+        "<td class=caption>B",
+        "<td><img src=c.jpg>",
+        "<td class=caption>A<td class=caption>C",
+    ]
+    table = "<table>" + "".join(f"<tr>{row}" for row in rows) + "</table>"
+    assert items(table) == ["@b.jpg", "B", "@a.jpg", "A", "@c.jpg", "C"]
+
+
 def test_a_caption_below_a_floating_picture_moves_up():
     assert items("<p class=right><img src=a.jpg><p>Prose.<p class=caption>Fig. 1<p>end") == [
         "@a.jpg",
