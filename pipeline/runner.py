@@ -100,7 +100,7 @@ class RunUnits(beam.PTransform):
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[str]:
         """Wire the stage."""
         if not (self.shuffle and self.stage.reads):
-            units = begin | "Units" >> beam.Create(self.units)
+            units = begin | "Units" >> beam.Create(self.units, reshuffle=False)
             if self.shuffle:
                 units = units | "Spread" >> beam.Reshuffle()
             return units | self.stage.name >> beam.ParDo(RunUnit(self.stage, self.job))

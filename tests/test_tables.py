@@ -116,22 +116,24 @@ def test_dealing_a_part_loses_no_row(fresh, parts, count):
         assert sorted(dealt[keys.index], key=lambda row: row["key"]) == in_order(rows, keys)
 
 
-def test_dealing_spans_batches(fresh, monkeypatch):
+def test_dealing_spans_row_groups(fresh, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP_BYTES", 1 << 12)
     folder = fresh()
-    rows = write_parts(folder, [[key_of(str(number)) for number in range(20_000)]])
+    rows = write_parts(folder, [[key_of(str(number)) for number in range(1_000)]])
     dealt = list(split_part(folder, NUMBERS, "unit-0-000.parquet", key_ranges(3)))
-    assert len(dealt) == 4  # a batch holds 16,384 rows, and the second range lies in both
+    assert len(dealt) > 5
     assert [row for _, piece in dealt for row in piece.to_pylist()] == rows
 
 
-def test_a_key_outside_all_ranges_is_an_error(fresh):
+def test_rows_of_units_that_are_done_are_not_dealt(fresh):
     folder = fresh()
-    write_parts(folder, [[key_of("a")]])
-    (part,) = parts_of(folder, NUMBERS)
-    with pytest.raises(AssertionError, match="no range holds"):
-        list(split_part(folder, NUMBERS, part, [KeyRange("zz", "")]))
-    with pytest.raises(AssertionError, match="no range holds"):
-        list(split_part(folder, NUMBERS, part, [KeyRange("0", "00")]))
+    rows = write_parts(folder, [[key_of(str(number)) for number in range(100)]])
+    _, second, _, fourth = key_ranges(4)
+    dealt = list(split_part(folder, NUMBERS, "unit-0-000.parquet", [second, fourth]))
+    assert [index for index, _ in dealt] == [0, 1]
+    for keys, (_, piece) in zip((second, fourth), dealt, strict=True):
+        assert piece.to_pylist() == in_order(rows, keys)
+    assert list(split_part(folder, NUMBERS, "unit-0-000.parquet", [KeyRange("zz", "")])) == []
 
 
 def test_parts_are_sorted_and_rows_of_one_key_keep_their_order(fresh):

@@ -1,0 +1,99 @@
+"""The stages as Beam transforms: the shuffle of a cluster gives what the key ranges of one machine give."""
+
+import hashlib
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipeline.build import BUILD, BuildConfig, run_steps
+from pipeline.demo import site, write_warc
+from pipeline.folder import Folder, UserError
+from pipeline.runner import RunUnits, check_beam_args, make_runner, run_in_memory
+from pipeline.stage import Job
+from schemas.config import from_tree
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_units():
+    """Cut key ranges small, so that every stage has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.build.ROWS_PER_UNIT", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Give a configuration with several units in every stage."""
+    path = str(tmp_path_factory.mktemp("site") / "site.warc.gz")
+    write_warc(site(12, 3), path)
+    tree = {"source": {"paths": [path], "split_bytes": 200_000}, "shards": {"samples": 4}}
+    return from_tree(BuildConfig, tree, "test")
+
+
+@pytest.fixture(scope="module")
+def reference(config, tmp_path_factory):
+    """Give the shards of a build in which every unit reads its own key range."""
+    job = Job(Folder(str(tmp_path_factory.mktemp("reference"))), config)
+    run_steps(job, BUILD, lambda stage, units, done: [run_in_memory(stage, job, unit, ()) for unit in units])
+    return digests(job)
+
+
+def digests(job):
+    """Hash the shards of a dataset."""
+    names = [name for name in job.folder.names("interleaved") if name.endswith(".tar")]
+    assert len(names) > 1
+    found = {}
+    for name in names:
+        with job.folder.open(f"interleaved/{name}") as stream:
+            found[name] = hashlib.sha256(stream.read()).hexdigest()
+    return found
+
+
+def shuffled(job):
+    """Give an executor that runs a stage as one pipeline, as on a cluster."""
+
+    def execute(stage, units, done):
+        with beam.Pipeline(runner=make_runner()) as pipeline:
+            _ = pipeline | stage.name >> RunUnits(stage, job, list(units), shuffle=True)
+
+    return execute
+
+
+def test_the_shuffle_gives_the_same_shards(config, reference, tmp_path):
+    job = Job(Folder(str(tmp_path)), config)
+    run_steps(job, BUILD, shuffled(job))
+    assert digests(job) == reference
+
+
+@pytest.mark.parametrize("step", BUILD, ids=lambda step: step.stage.name)
+def test_a_second_run_does_only_what_is_missing(config, reference, tmp_path, step):
+    job = Job(Folder(str(tmp_path)), config)
+    run_steps(job, BUILD, shuffled(job))
+    directory = f"work/done/{step.stage.name}"
+    missing = job.folder.names(directory)[::2]
+    assert len(missing) > 1
+    for name in missing:
+        job.folder.remove(f"{directory}/{name}")
+    asked = []
+
+    def execute(stage, units, done):
+        asked.extend((stage.name, f"{unit.name}.json") for unit in units)
+        shuffled(job)(stage, units, done)
+
+    run_steps(job, BUILD, execute)
+    assert sorted(asked) == [(step.stage.name, name) for name in missing]
+    assert digests(job) == reference
+
+
+def test_the_runner_is_pinned():
+    assert type(make_runner()) is FnApiRunner
+
+
+def test_options_that_beam_would_ignore_are_refused():
+    assert check_beam_args(["--runner=apache_beam.runners.DataflowRunner", "--project=p"]) == "DataflowRunner"
+    assert check_beam_args(["--direct_runner_bundle_repeat=1"]) == ""
+    with pytest.raises(UserError, match=r"--num_worker=3 is none that Beam"):
+        check_beam_args(["--runner=DataflowRunner", "--num_worker=3"])
+    with pytest.raises(UserError, match="Beam options --direct_num_workers=x: .*invalid int value"):
+        check_beam_args(["--direct_num_workers=x"])
