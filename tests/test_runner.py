@@ -18,7 +18,7 @@ from schemas.config import from_tree
 def small_units():
     """Cut key ranges small, so that every stage has several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.build.ROWS_PER_UNIT", 40)
+        patch.setattr("pipeline.build.ROWS_PER_UNIT", 15)
         yield
 
 
@@ -95,5 +95,5 @@ def test_options_that_beam_would_ignore_are_refused():
     assert check_beam_args(["--direct_runner_bundle_repeat=1"]) == ""
     with pytest.raises(UserError, match=r"--num_worker=3 is none that Beam"):
         check_beam_args(["--runner=DataflowRunner", "--num_worker=3"])
-    with pytest.raises(UserError, match="Beam options --direct_num_workers=x: .*invalid int value"):
+    with pytest.raises(UserError, match=r"Beam options --direct_num_workers=x: .*invalid int value"):
         check_beam_args(["--direct_num_workers=x"])
