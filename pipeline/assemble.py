@@ -13,7 +13,7 @@ from pipeline.documents import capture_name
 from pipeline.fetch import group_rows, moment
 from pipeline.filters import judge_image, judge_page
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.tables import DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, SAMPLES, iter_rows
+from pipeline.tables import DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, SAMPLES
 from schemas.document import Document, ImageRef, Item, Text, VideoRef, document_from_row
 from schemas.media import STORED, Media, media_from_row
 from schemas.page import Rejected, origin_to_row
@@ -29,9 +29,9 @@ Placement = Mapping[str, Any]
 
 def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Judge each image of a key range by the image rules, and say so at every place that refers to it."""
-    media = group_rows(iter_rows(inputs[MEDIA.directory]))
+    media = group_rows(inputs[MEDIA.directory])
     media_key, rows = next(media, ("", []))
-    for key, references in group_rows(iter_rows(inputs[REFERENCES.directory])):
+    for key, references in group_rows(inputs[REFERENCES.directory]):
         while media_key and media_key < key:
             media_key, rows = next(media, ("", []))
         found = media_from_row(rows[0]) if media_key == key else None
@@ -64,9 +64,9 @@ def judge(media: Media | None, output: Output) -> dict[str, Any]:
 
 def select_documents(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Keep one capture of each page, put its images in their places, and judge it by the page rules."""
-    placements = group_rows(iter_rows(inputs[PLACEMENTS.directory]))
+    placements = group_rows(inputs[PLACEMENTS.directory])
     placed_key, placed = next(placements, ("", []))
-    for key, rows in group_rows(iter_rows(inputs[DOCUMENTS.directory])):
+    for key, rows in group_rows(inputs[DOCUMENTS.directory]):
         while placed_key and placed_key < key:
             placed_key, placed = next(placements, ("", []))
         documents = newest_first([document_from_row(row) for row in rows])

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
+from pipeline.folder import OpenFiles
 from pipeline.media import normalise_image
 from pipeline.sources import read_capture
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit
 from pipeline.store import MediaStore
-from pipeline.tables import CAPTURES, MEDIA, REFERENCES, WANTED, iter_rows
+from pipeline.tables import CAPTURES, MEDIA, REFERENCES, WANTED
 from schemas.media import MISSING, REJECTED, STORED, Media, media_to_row
 from schemas.page import Origin, Rejected
 
@@ -26,9 +27,9 @@ NOT_IN_SOURCES = "not_in_sources"
 
 def locate_media(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Find where each image URL of a key range lies in the sources."""
-    captures = group_rows(iter_rows(inputs[CAPTURES.directory]))
+    captures = group_rows(inputs[CAPTURES.directory])
     held_key, held = next(captures, ("", []))
-    for key, references in group_rows(iter_rows(inputs[REFERENCES.directory])):
+    for key, references in group_rows(inputs[REFERENCES.directory]):
         while held_key and held_key < key:
             held_key, held = next(captures, ("", []))
         found = best_capture(held if held_key == key else [])
@@ -73,21 +74,21 @@ def write_media(media: Media, stage: str, output: Output) -> None:
 def normalise_media(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Bring the wanted captures of a split into the media store."""
     config = output.job.config
-    with MediaStore(output.folder, f"{unit.stage}-{unit.name}") as store:
-        for row in iter_rows(inputs[WANTED.directory]):
+    with OpenFiles() as files, MediaStore(output.folder, f"{unit.stage}-{unit.name}") as store:
+        for row in inputs[WANTED.directory]:
             source = Origin(**row["source"])
             set_aside = output.begin(int(row["key"][-16:], 16))
             if set_aside is not None:
                 media, data = Media(row["url"], REJECTED, SET_ASIDE, set_aside), b""
             else:
-                media, data = normalise_capture(row["url"], source, config)
+                media, data = normalise_capture(files, row["url"], source, config)
             location = store.add(media, data, row["fetched"]) if media.status == STORED else None
             write_media(replace(media, source=source, location=location), NORMALISE, output)
 
 
-def normalise_capture(url: str, source: Origin, config: Any) -> tuple[Media, bytes]:
+def normalise_capture(files: OpenFiles, url: str, source: Origin, config: Any) -> tuple[Media, bytes]:
     """Read a capture from the sources and normalise it."""
-    data = read_capture(source, config.source)
+    data = read_capture(files, source, config.source)
     if isinstance(data, str):
         return Media(url, REJECTED, data), b""
     return normalise_image(url, data, config.media)

@@ -24,6 +24,9 @@ import fsspec
 CONFIG_FILE = "config.toml"
 LOCK_FILE = "work/lock"
 PROGRESS_FILE = "work/progress.json"
+LOCAL_BUFFER_BYTES = 1 << 17
+REMOTE_BLOCK_BYTES = 4 << 20
+OPEN_FILES = 16
 FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """What a disk says that takes nothing more."""
 
@@ -55,11 +58,34 @@ def open_input(url: str) -> Iterator[BinaryIO]:
     """Open a file for reading at any offset."""
     system, path = locate(url)
     if is_local(system):
-        with open(path, "rb", buffering=1 << 20) as stream:
+        with open(path, "rb", buffering=LOCAL_BUFFER_BYTES) as stream:
             yield stream
     else:
-        with system.open(path, "rb", block_size=8 << 20) as stream:
+        with system.open(path, "rb", block_size=REMOTE_BLOCK_BYTES) as stream:
             yield stream
+
+
+class OpenFiles:
+    """Files open for reading, so that a unit that reads many records of a file opens it once; use as a context."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, tuple[contextlib.ExitStack, BinaryIO]] = {}
+
+    def __enter__(self) -> OpenFiles:
+        return self
+
+    def get(self, url: str) -> BinaryIO:
+        """Give an open file, closing the one opened longest ago when there are too many."""
+        if url not in self.opened:
+            if len(self.opened) >= OPEN_FILES:
+                self.opened.pop(next(iter(self.opened)))[0].close()
+            stack = contextlib.ExitStack()
+            self.opened[url] = (stack, stack.enter_context(open_input(url)))
+        return self.opened[url][1]
+
+    def __exit__(self, *_: object) -> None:
+        for stack, _stream in self.opened.values():
+            stack.close()
 
 
 def is_local(system: Any) -> bool:

@@ -22,9 +22,12 @@ from typing import Any
 
 import psutil
 
-from pipeline.folder import UserError
+from pipeline import stage as stages
+from pipeline.folder import Folder, UserError
+from pipeline.stage import Job, Stage, Unit, skip_name
 
 POLL_S = 0.1
+START_S = 120.0
 MAX_FAILURES = 6
 FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -69,7 +72,7 @@ class Worker:
     pipe: Any
     cells: Any
     """What the worker shares: records begun, the record it is at, and whether it is up."""
-    unit: Any = None
+    unit: Unit | None = None
     beats: int = 0
     moved_at: float = 0.0
     counted: int = 0
@@ -84,13 +87,13 @@ class Worker:
 class Supervisor:
     """Keeps the worker processes of a run; use it as a context."""
 
-    job: Any
+    job: Job
     options: LocalOptions
     watch: Callable[[Progress], None]
     workers: list[Worker] = field(default_factory=list)
     failures: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
-    def run(self, stage: Any, units: Sequence[Any], done: int) -> None:
+    def run(self, stage: Stage, units: Sequence[Unit], done: int) -> None:
         """Do all units of a stage that are not done yet; `done` others are."""
         progress = Progress(stage.name, done, done + len(units))
         waiting = deque(units)
@@ -105,18 +108,18 @@ class Supervisor:
                 progress.records += self.check(worker, stage, waiting, progress)
             self.watch(progress)
 
-    def hand_out(self, stage: Any, waiting: deque[Any]) -> None:
+    def hand_out(self, stage: Stage, waiting: deque[Unit]) -> None:
         """Give every idle worker a unit, starting workers as they are needed."""
         idle = [worker for worker in self.workers if worker.unit is None]
         while waiting and (idle or len(self.workers) < self.options.workers):
             worker = idle.pop() if idle else self.start()
-            worker.unit = waiting.popleft()
+            worker.unit = unit = waiting.popleft()
             worker.cells[1] = -1
             worker.moved_at = time.monotonic()
             try:
-                worker.pipe.send((stage, worker.unit))
+                worker.pipe.send((stage, unit))
             except OSError:
-                waiting.appendleft(worker.unit)
+                waiting.appendleft(unit)
                 self.stop(worker)
 
     def start(self) -> Worker:
@@ -133,7 +136,7 @@ class Supervisor:
         self.workers.append(worker)
         return worker
 
-    def hear(self, worker: Worker, stage: Any, waiting: deque[Any], progress: Progress) -> None:
+    def hear(self, worker: Worker, stage: Stage, waiting: deque[Unit], progress: Progress) -> None:
         """Take a worker's answer, or its death."""
         try:
             kind, text = worker.pipe.recv()
@@ -151,12 +154,14 @@ class Supervisor:
         else:
             self.fail(worker, stage, waiting, progress, text)
 
-    def check(self, worker: Worker, stage: Any, waiting: deque[Any], progress: Progress) -> int:
+    def check(self, worker: Worker, stage: Stage, waiting: deque[Unit], progress: Progress) -> int:
         """Replace a worker that is stuck or too large; returns how many records it began since the last look."""
         now = time.monotonic()
         beats = int(worker.cells[0])
-        if beats != worker.beats or not worker.up:
-            worker.beats, worker.moved_at, worker.up = beats, now, bool(worker.cells[2])
+        up = bool(worker.cells[2])
+        if beats != worker.beats or up != worker.up:
+            worker.beats, worker.up, worker.moved_at = beats, up, now
+        patience_s = self.options.stall_s if up else max(START_S, self.options.stall_s)
         try:
             memory = psutil.Process(worker.process.pid).memory_info().rss
         except psutil.NoSuchProcess:
@@ -164,14 +169,15 @@ class Supervisor:
         if memory > self.options.worker_memory_bytes:
             limit = self.options.worker_memory_bytes >> 20
             self.fail(worker, stage, waiting, progress, f"worker outgrew {limit} MiB of memory")
-        elif now - worker.moved_at > self.options.stall_s:
-            self.fail(worker, stage, waiting, progress, f"worker stood still for {self.options.stall_s:g} s")
+        elif now - worker.moved_at > patience_s:
+            self.fail(worker, stage, waiting, progress, f"worker stood still for {patience_s:g} s")
         new, worker.counted = beats - worker.counted, beats
         return new
 
-    def fail(self, worker: Worker, stage: Any, waiting: deque[Any], progress: Progress, why: str) -> None:
+    def fail(self, worker: Worker, stage: Stage, waiting: deque[Unit], progress: Progress, why: str) -> None:
         """Replace a worker, and decide what becomes of its unit."""
         unit, position = worker.unit, worker.position()
+        assert unit is not None
         self.stop(worker)
         progress.failures += 1
         failures = self.failures.setdefault(unit.name, [])
@@ -206,7 +212,7 @@ def worker_context() -> Any:
 
 
 @contextmanager
-def supervise(job: Any, options: LocalOptions, watch: Callable[[Progress], None]) -> Iterator[Supervisor]:
+def supervise(job: Job, options: LocalOptions, watch: Callable[[Progress], None]) -> Iterator[Supervisor]:
     """Keep a supervisor while a build lasts."""
     supervisor = Supervisor(job, options.resolved(), watch)
     try:
@@ -215,9 +221,9 @@ def supervise(job: Any, options: LocalOptions, watch: Callable[[Progress], None]
         supervisor.close()
 
 
-def set_aside(folder: Any, stage: str, unit: str, position: int, why: str) -> None:
+def set_aside(folder: Folder, stage: str, unit: str, position: int, why: str) -> None:
     """Note a record that the next try of its unit must reject instead of working on it."""
-    name = f"work/skip/{stage}-{unit}.json"
+    name = skip_name(stage, unit)
     folder.write_json(name, {**(folder.read_json(name) or {}), str(position): why})
 
 
@@ -228,10 +234,9 @@ def describe_exit(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
+def serve(pipe: Any, cells: Any, job: Job, beam_args: tuple[str, ...]) -> None:
     """Be a worker: do the units that come through the pipe until it closes."""
     threading.Thread(target=die_with_parent, daemon=True).start()
-    from pipeline import stage as stages
 
     class SharedPulse(stages.Pulse):
         """Writes the position where the supervisor can see it."""
@@ -252,7 +257,7 @@ def serve(pipe: Any, cells: Any, job: Any, beam_args: tuple[str, ...]) -> None:
         pipe.send(attempt(stage, job, unit, beam_args))
 
 
-def attempt(stage: Any, job: Any, unit: Any, beam_args: tuple[str, ...]) -> tuple[str, str]:
+def attempt(stage: Stage, job: Job, unit: Unit, beam_args: tuple[str, ...]) -> tuple[str, str]:
     """Run a unit and say how it went: done, failed (try again) or fatal (nobody can).
 
     Whatever a record does to its worker is a reason to set that record aside, so everything is caught here.

@@ -22,7 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.folder import Folder, UserError
 from pipeline.stage import Inputs, Job, Stage, Unit, gather, run_unit
-from pipeline.tables import KeyRange, Table, parts_of, range_of, sort_rows, split_part
+from pipeline.tables import KeyRange, Table, iter_rows, parts_of, range_of, sort_rows, split_part
 
 
 class RunUnit(beam.DoFn):
@@ -50,18 +50,20 @@ class RunGatheredUnit(RunUnit):
         """Run a unit on the rows that came with it, in the order in which it would have read them."""
         _, found = element
         (unit,) = found["units"]
-        rows: dict[str, list[tuple[str, int, pa.Table]]] = {table.directory: [] for table in self.stage.reads}
+        pieces: dict[str, list[tuple[str, int, pa.Table]]] = {table.directory: [] for table in self.stage.reads}
         for directory, part, order, data in found["rows"]:
-            rows[directory].append((part, order, pa.ipc.open_stream(data).read_all()))
+            pieces[directory].append((part, order, pa.ipc.open_stream(data).read_all()))
         inputs = {
-            table.directory: sort_rows(
-                pa.concat_tables([piece for _, _, piece in sorted(rows[table.directory], key=lambda row: row[:2])])
-                if rows[table.directory]
-                else table.schema.empty_table()
-            )
+            table.directory: iter_rows(sort_rows(join_pieces(pieces[table.directory], table)))
             for table in self.stage.reads
         }
         yield self.finish(unit, inputs)
+
+
+def join_pieces(pieces: list[tuple[str, int, pa.Table]], table: Table) -> pa.Table:
+    """Join what came through the shuffle in the order of the parts."""
+    ordered = [piece for _, _, piece in sorted(pieces, key=lambda found: found[:2])]
+    return pa.concat_tables(ordered) if ordered else table.schema.empty_table()
 
 
 class SplitRows(beam.DoFn):

@@ -10,16 +10,18 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.folder import Folder
+from pipeline.folder import Folder, OpenFiles
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.store import StoredImages
-from pipeline.tables import COMPRESSION, SAMPLES, iter_rows
+from pipeline.store import read_stored
+from pipeline.tables import COMPRESSION, SAMPLES
 from schemas.page import Origin
 from schemas.sample import INTERLEAVED, Interleaved, Picture, to_members
 from schemas.shard import INDEX_SCHEMA, shard_name
@@ -27,6 +29,7 @@ from schemas.shard import INDEX_SCHEMA, shard_name
 STAGE = "shard"
 OBELICS_VIEW = f"{INTERLEAVED}/obelics"
 BLOCK = tarfile.BLOCKSIZE
+ROWS_AT_ONCE = 100
 
 OBELICS_SCHEMA = pa.schema(
     [
@@ -72,35 +75,38 @@ class HashingStream(io.RawIOBase):
 def write_shard(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Write one shard, its index rows and its view."""
     name = shard_name(unit.work.keys.index)
-    index: list[dict[str, Any]] = []
-    view: list[dict[str, Any]] = []
-    with StoredImages(output.folder) as images, output.folder.create(f"{INTERLEAVED}/{name}") as stream:
+    folder, samples = output.folder, 0
+    with (
+        OpenFiles() as files,
+        create_rows(folder, f"work/index/{name}.parquet", INDEX_SCHEMA) as index,
+        create_rows(folder, f"{OBELICS_VIEW}/{name.removesuffix('.tar')}.parquet", OBELICS_SCHEMA) as view,
+        folder.create(f"{INTERLEAVED}/{name}") as stream,
+    ):
         hashing = HashingStream(stream)
         with tarfile.open(fileobj=cast(Any, hashing), mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for number, row in enumerate(iter_rows(inputs[SAMPLES.directory])):
-                output.begin(number)
-                sample = load_sample(row, images)
-                index.append(write_sample(tar, sample, name))
-                view.append(obelics_row(sample))
+            for row in inputs[SAMPLES.directory]:
+                output.begin(samples)
+                sample = load_sample(row, folder, files)
+                index(write_sample(tar, sample, name))
+                view(obelics_row(sample))
                 output.keep(STAGE, "page")
                 output.keep(STAGE, "image", sum(isinstance(item, int) for item in sample.items))
-    write_rows(output.folder, f"work/index/{name}.parquet", index, INDEX_SCHEMA)
-    write_rows(output.folder, f"{OBELICS_VIEW}/{name.removesuffix('.tar')}.parquet", view, OBELICS_SCHEMA)
+                samples += 1
     output.facts |= {
         "name": name,
-        "samples": len(index),
+        "samples": samples,
         "bytes": hashing.written,
         "sha256": hashing.digest.hexdigest(),
     }
 
 
-def load_sample(row: dict[str, Any], images: StoredImages) -> Interleaved:
+def load_sample(row: dict[str, Any], folder: Folder, files: OpenFiles) -> Interleaved:
     """Fill a sample row with the bytes of its pictures."""
     pictures = []
     for image in row["images"]:
         location = Origin(**image["location"])
         known = {name: value for name, value in image.items() if name != "location"}
-        pictures.append(Picture(**known, data=images.read(location)))
+        pictures.append(Picture(**known, data=read_stored(files, folder, location)))
     return Interleaved(
         key=row["key"],
         url=row["url"],
@@ -182,10 +188,23 @@ def obelics_row(sample: Interleaved) -> dict[str, Any]:
     }
 
 
-def write_rows(folder: Folder, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as one Parquet file."""
-    with folder.create(name) as stream:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), stream, compression=COMPRESSION)
+@contextmanager
+def create_rows(folder: Folder, name: str, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Create a Parquet file of rows, which are written some hundred at a time; it is there when the context ends."""
+    with folder.create(name) as stream, pq.ParquetWriter(stream, schema, compression=COMPRESSION) as writer:
+        rows: list[dict[str, Any]] = []
+
+        def add(row: dict[str, Any]) -> None:
+            rows.append(row)
+            if len(rows) >= ROWS_AT_ONCE:
+                flush()
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+
+        yield add
+        flush()
 
 
 def merge_index(folder: Folder, shards: list[str]) -> None:

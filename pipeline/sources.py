@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import warc
-from pipeline.folder import UserError, is_local, locate, open_input
+from pipeline.folder import OpenFiles, UserError, is_local, locate, open_input
 from pipeline.tables import KeyRange
 from pipeline.urls import clean_url
 from schemas.page import Origin, Page, Rejected, key_of
@@ -369,13 +369,12 @@ def parquet_page(
     return Page(name, html, charset, None, origin)
 
 
-def read_capture(source: Origin, config: SourceConfig) -> bytes | str:
+def read_capture(files: OpenFiles, source: Origin, config: SourceConfig) -> bytes | str:
     """Read the bytes of a capture again; a string says why they cannot be had."""
     if source.length == 0:
         data = read_file(source.file, config.max_record_bytes)
         return TOO_LARGE if data is None else data
-    with open_input(source.file) as stream:
-        record = warc.read_record_at(stream, source.offset, source.length, config.max_record_bytes)
+    record = warc.read_record_at(files.get(source.file), source.offset, source.length, config.max_record_bytes)
     if isinstance(record, warc.Record):
         return record.payload
     return record.reason if record is not None else warc.CORRUPT

@@ -11,14 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.folder import Folder
-from pipeline.tables import REJECTED, PartWriter, Table, parts_of, read_range
+from pipeline.tables import REJECTED, PartWriter, Table, parts_of, stream_range
 from schemas.page import Rejected, rejected_to_row
 
 SET_ASIDE = "set_aside"
@@ -47,8 +45,8 @@ class Stage:
     run: Callable[[Unit, Inputs, Output], None]
 
 
-Inputs = Mapping[str, pa.Table]
-"""The rows of a unit's key range, by the directory of their table."""
+Inputs = Mapping[str, Iterator[dict[str, Any]]]
+"""The rows of a unit's key range in order of their keys, by the directory of their table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +159,4 @@ def remove_parts(folder: Folder, stage: Stage, unit: Unit) -> None:
 
 def gather(stage: Stage, folder: Folder, unit: Unit) -> Inputs:
     """Read the rows of a unit's key range from the parts of earlier stages."""
-    return {table.directory: read_range(folder, table, unit.work.keys) for table in stage.reads}
+    return {table.directory: stream_range(folder, table, unit.work.keys) for table in stage.reads}

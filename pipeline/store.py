@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import datetime
 from types import TracebackType
 from typing import BinaryIO
 
 from pipeline import warc
-from pipeline.folder import Folder, open_input
+from pipeline.folder import Folder, OpenFiles
 from schemas.media import Media
 from schemas.page import Origin
 
@@ -46,32 +46,9 @@ class MediaStore:
         return self.exit.__exit__(kind, error, trace)
 
 
-class StoredImages(AbstractContextManager["StoredImages"]):
-    """Reads images back from the store, keeping a few of its files open."""
-
-    def __init__(self, folder: Folder, open_files: int = 16) -> None:
-        self.folder = folder
-        self.open_files = open_files
-        self.streams: dict[str, tuple[ExitStack, BinaryIO]] = {}
-
-    def read(self, location: Origin) -> bytes:
-        """Read the bytes of an image; a store that does not hold it is damaged, which is an error."""
-        stream = self.open(location.file)
-        record = warc.read_record_at(stream, location.offset, location.length, 1 << 30)
-        if not isinstance(record, warc.Record):
-            raise ValueError(f"{location.file}: no image at {location.offset} ({record})")
-        return record.payload
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file of the store, closing the one opened longest ago when there are too many."""
-        if name not in self.streams:
-            if len(self.streams) >= self.open_files:
-                oldest = next(iter(self.streams))
-                self.streams.pop(oldest)[0].close()
-            stack = ExitStack()
-            self.streams[name] = (stack, stack.enter_context(open_input(self.folder.path(name))))
-        return self.streams[name][1]
-
-    def __exit__(self, *_: object) -> None:
-        for stack, _stream in self.streams.values():
-            stack.close()
+def read_stored(files: OpenFiles, folder: Folder, location: Origin) -> bytes:
+    """Read the bytes of an image back; a store that does not hold it is damaged, which is an error."""
+    record = warc.read_record_at(files.get(folder.path(location.file)), location.offset, location.length, 1 << 30)
+    if not isinstance(record, warc.Record):
+        raise ValueError(f"{location.file}: no image at {location.offset} ({record})")
+    return record.payload

@@ -19,8 +19,9 @@ from schemas.document import DOCUMENT_SCHEMA
 from schemas.media import MEDIA_SCHEMA
 from schemas.page import KEY_CHARS, ORIGIN_TYPE, REJECTED_SCHEMA, TIME_TYPE
 
-ROW_GROUP_BYTES = 1 << 20
+ROW_GROUP_BYTES = 1 << 18
 FLUSH_BYTES = 16 << 20
+CHUNK_BYTES = 4 << 20
 COMPRESSION = "zstd"
 
 
@@ -200,6 +201,41 @@ def read_range(folder: Folder, table: Table, keys: KeyRange) -> pa.Table:
     return sort_rows(pa.concat_tables(pieces) if pieces else table.schema.empty_table())
 
 
+def stream_range(folder: Folder, table: Table, keys: KeyRange) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a key range in order, reading a few MiB of them at a time."""
+    parts = parts_of(folder, table)
+    size = sum(held_bytes(folder, table, part, keys) for part in parts)
+    for piece in cut_range(keys, max(1, -(-size // CHUNK_BYTES))):
+        yield from iter_rows(read_range(folder, table, piece))
+
+
+def held_bytes(folder: Folder, table: Table, part: str, keys: KeyRange) -> int:
+    """Estimate the uncompressed bytes that a part holds of a key range, by its row groups."""
+    with open_input(folder.path(table.directory, part)) as stream:
+        parquet = pq.ParquetFile(stream)
+        return sum(parquet.metadata.row_group(group).total_byte_size for group in groups_in(parquet, keys))
+
+
+def groups_in(parquet: pq.ParquetFile, keys: KeyRange) -> Iterator[int]:
+    """Yield the row groups of a part that can hold keys of a range."""
+    column = parquet.schema_arrow.get_field_index("key")
+    for group in range(parquet.num_row_groups):
+        statistics = parquet.metadata.row_group(group).column(column).statistics
+        if statistics.max >= keys.lo and (not keys.hi or statistics.min < keys.hi):
+            yield group
+
+
+def cut_range(keys: KeyRange, count: int) -> list[KeyRange]:
+    """Cut a range of keys, read as hexadecimal numbers, into `count` equal ranges."""
+    if count == 1:
+        return [keys]
+    width = max(len(keys.lo), len(keys.hi), KEY_CHARS)
+    first = int(keys.lo.ljust(width, "0"), 16)
+    last = int(keys.hi.ljust(width, "0"), 16) if keys.hi else 16**width
+    inner = [f"{first + (last - first) * index // count:0{width}x}" for index in range(1, count)]
+    return [KeyRange(lo, hi) for lo, hi in zip([keys.lo, *inner], [*inner, keys.hi], strict=True)]
+
+
 def sort_rows(rows: pa.Table) -> pa.Table:
     """Sort by key; rows with the same key keep their order."""
     numbered = rows.append_column("order", pa.array(range(rows.num_rows), pa.int64()))
@@ -210,11 +246,7 @@ def read_part(folder: Folder, table: Table, part: str, keys: KeyRange) -> Iterat
     """Read the rows of a range from one part, touching only the row groups that can hold them."""
     with open_input(folder.path(table.directory, part)) as stream:
         parquet = pq.ParquetFile(stream)
-        column = parquet.schema_arrow.get_field_index("key")
-        for group in range(parquet.num_row_groups):
-            statistics = parquet.metadata.row_group(group).column(column).statistics
-            if statistics.max < keys.lo or (keys.hi and statistics.min >= keys.hi):
-                continue
+        for group in groups_in(parquet, keys):
             rows = parquet.read_row_group(group, use_threads=False)
             found = rows["key"].to_pylist()
             first = bisect.bisect_left(found, keys.lo)

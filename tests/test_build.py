@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from schemas.sample import from_members
 from schemas.shard import manifest_from_json
 
 BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
-SPLITS = ("--set", "source.split_bytes=150000")
+SPLITS = ("--set", "source.split_bytes=500000")
 STAGES = [step.stage.name for step in BUILD]
 
 
@@ -180,12 +181,27 @@ def test_same_bytes_after_kill_9_of_the_whole_build_in_a_stage(sources, referenc
     assert not list(out.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP])
-def test_same_bytes_after_a_signal_to_one_worker(sources, reference, tmp_path, signal_number):
+def exhaust_memory(pid):
+    """Give a process no more memory than it has."""
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("this system cannot limit another process")
+    size = psutil.Process(pid).memory_info().vms
+    resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
+
+
+HARM = {
+    "SIGKILL": lambda pid: os.kill(pid, signal.SIGKILL),
+    "SIGSTOP": lambda pid: os.kill(pid, signal.SIGSTOP),
+    "memory": exhaust_memory,
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_same_bytes_after_harm_to_one_worker(sources, reference, tmp_path, harm):
     out = tmp_path / "dataset"
     process = build(sources, out, *SPLITS, "--workers", "2", "--stall", "5")
     wait_for_stage(process, out, "normalise")
-    os.kill(children(process.pid)[0], signal_number)
+    HARM[harm](children(process.pid)[0])
     finish(process)
     assert digests(out) == digests(reference)
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import sources
-from pipeline.folder import UserError
+from pipeline.folder import OpenFiles, UserError
 from pipeline.sources import (
     HTTP_STATUS,
     NO_URL,
@@ -36,6 +36,12 @@ from pipeline.warc import EMPTY_FILE, Record
 from schemas.page import Origin, Page, Rejected, key_of
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def read_again(source, settings):
+    """Read a capture with files of its own."""
+    with OpenFiles() as files:
+        return read_capture(files, source, settings)
 
 
 def config(*paths, **more):
@@ -207,7 +213,7 @@ def test_records_are_sorted_into_pages_captures_and_rejections(tmp_path):
     for one in captures:
         assert one.place == place_of(str(path), one.source.offset)
     by_url = {one.url: one for one in captures}
-    assert read_capture(by_url["http://a/2.jpg"].source, config(path)) == b"\xff\xd8"
+    assert read_again(by_url["http://a/2.jpg"].source, config(path)) == b"\xff\xd8"
 
 
 def test_damage_and_limits_become_rejections(tmp_path):
@@ -242,7 +248,7 @@ def test_an_archive_lies_on_any_file_system():
         assert page_urls(found) == ["http://a/a", "http://a/b"]
         (source,) = [one.source for one in of_type(found, Capture) if one.url == "http://a/b"]
         assert source.file.startswith("memory://")
-        assert read_capture(source, config(path)) == page("http://a/b", "")
+        assert read_again(source, config(path)) == page("http://a/b", "")
     assert error_of(f"{root}/none.warc").endswith("none.warc: no such file or folder")
 
 
@@ -251,7 +257,7 @@ def test_a_capture_that_is_gone_says_why(tmp_path):
     path.write_bytes(archive("http://a/1"))
     (capture,) = of_type(read_all(config(path)), Capture)
     path.write_bytes(bytes(capture.source.length))
-    assert read_capture(capture.source, config(path)) == "not_a_warc"
+    assert read_again(capture.source, config(path)) == "not_a_warc"
 
 
 @given(st.text(max_size=30), st.text(max_size=10), st.binary(max_size=30), st.integers(100, 999))
@@ -302,7 +308,7 @@ def test_a_page_finds_the_file_beside_it_whatever_its_name(site, name):
     reference = name.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
     url = join_url(saved.url, reference)
     assert url == join_url(saved.url, f"../sub dir/{reference}")
-    assert read_capture(captures_by_url(found)[url].source, config(site)) == name.encode()
+    assert read_again(captures_by_url(found)[url].source, config(site)) == name.encode()
 
 
 def test_links_resolve_inside_the_folder_and_never_leave_it(site):
@@ -420,8 +426,8 @@ def test_large_files_are_rejected_and_no_file_is_lost(site):
     assert rejections(found) == [(TOO_LARGE, "page", f"{base}/3.html")]
     held = captures_by_url(found)
     assert len(held) == 6
-    assert read_capture(held[f"{base}/large.jpg"].source, config(site, max_record_bytes=100)) == TOO_LARGE
-    assert read_capture(held[f"{base}/large.jpg"].source, config(site)) == bytes(500)
+    assert read_again(held[f"{base}/large.jpg"].source, config(site, max_record_bytes=100)) == TOO_LARGE
+    assert read_again(held[f"{base}/large.jpg"].source, config(site)) == bytes(500)
 
 
 def test_many_files_are_dealt_to_splits(site, monkeypatch):
@@ -446,7 +452,7 @@ def test_a_folder_in_memory_is_read():
     found = read_all(config(root))
     (saved,) = of_type(found, Page)
     assert (saved.url, saved.html) == ("file://site/a.html", b"page")
-    assert read_capture(captures_by_url(found)["file://site/i/b.jpg"].source, config(root)) == b"jpeg"
+    assert read_again(captures_by_url(found)["file://site/i/b.jpg"].source, config(root)) == b"jpeg"
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
