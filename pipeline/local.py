@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
@@ -236,6 +237,7 @@ def describe_exit(code: int | None) -> str:
 
 def serve(pipe: Any, cells: Any, job: Job, beam_args: tuple[str, ...]) -> None:
     """Be a worker: do the units that come through the pipe until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the supervisor too, which ends its workers
     threading.Thread(target=die_with_parent, daemon=True).start()
 
     class SharedPulse(stages.Pulse):

@@ -318,7 +318,10 @@ def http_body(data: bytes, max_bytes: int) -> tuple[Any, bytes]:
         raw: Any = WarcRecord.from_bytes(data)
         try:
             raw.parse_http(auto_decode=decode)
-            body: bytes = raw.reader.read(max_bytes + 1)
+            # Room for the whole limit would be made for every record; few bodies are larger decoded.
+            body: bytes = raw.reader.read(min(len(data), max_bytes) + 1)
+            if len(body) > len(data):
+                body += raw.reader.read(max_bytes + 1 - len(body))
         except OSError:
             continue
         return raw, inflate_body(body, raw.http_headers.get("Content-Encoding") or "", decode, max_bytes)
