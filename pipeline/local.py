@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ import psutil
 
 from pipeline import stage as stages
 from pipeline.folder import Folder, UserError
-from pipeline.stage import Job, Stage, Unit, skip_name
+from pipeline.stage import Job, Stage, Unit, marker_name, skip_name
 
 POLL_S = 0.1
 START_S = 120.0
@@ -56,13 +56,25 @@ class LocalOptions:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a stage is; `records` counts what the workers have begun in this run."""
+    """How far a stage is in this run: records that the workers began, and what its finished units counted.
+
+    `counts` is by (stage, kind, reason), the reason empty for what was kept.
+    """
 
     stage: str
     units_done: int
     units: int
     records: int = 0
     failures: int = 0
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def kept_and_dropped(self) -> tuple[int, int]:
+        """Count the pages, or the images where the stage has no pages, that it kept and dropped."""
+        kinds = {kind for stage, kind, _ in self.counts if stage == self.stage}
+        kind = "page" if "page" in kinds else "image url"
+        chosen = {reason: n for (stage, k, reason), n in self.counts.items() if (stage, k) == (self.stage, kind)}
+        kept = chosen.pop("", 0)
+        return kept, sum(chosen.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -148,8 +160,11 @@ class Supervisor:
         if kind == "done":
             progress.records += worker.cells[0] - worker.counted
             worker.counted = worker.cells[0]
-            worker.unit = None
             progress.units_done += 1
+            assert worker.unit is not None
+            marker = self.job.folder.read_json(marker_name(stage.name, worker.unit.name))
+            progress.counts.update({(name, what, why): count for name, what, why, count in marker["counts"]})
+            worker.unit = None
         elif kind == "fatal":
             raise UserError(text)
         else:

@@ -19,20 +19,18 @@ MANIFEST = "interleaved/manifest.json"
 
 
 class TerminalProgress:
-    """Shows the progress of a run on stderr: units, records, rate and the time left of the stage."""
+    """Shows the progress of a run on stderr: units, what was kept and dropped, the rate, the time left of the stage."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
-        columns = ("[bold]{task.description}", "{task.fields[records]:,} records", "{task.fields[rate]}")
         self.bars = Progress(
             SpinnerColumn(),
-            TextColumn(columns[0]),
+            TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("units"),
-            TextColumn(columns[1]),
-            TextColumn(columns[2]),
+            TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
             console=self.console,
             disable=not self.live,
@@ -50,14 +48,17 @@ class TerminalProgress:
         now = time.monotonic()
         started, done_before = self.begun.setdefault(state.stage, (now, state.units_done))
         rate, left = pace(state, now - started, done_before)
-        told = f"{rate:,.0f}/s" + (f", {left:.0f} s left" if left is not None else "")
+        kept, dropped = state.kept_and_dropped()
+        told = f"{kept:,} kept, {dropped:,} dropped, {rate:,.0f}/s" + (
+            f", {left:.0f} s left" if left is not None else ""
+        )
         if self.live:
             if state.stage not in self.tasks:
-                self.tasks[state.stage] = self.bars.add_task(state.stage, total=state.units, records=0, rate="")
-            self.bars.update(self.tasks[state.stage], completed=state.units_done, records=state.records, rate=told)
+                self.tasks[state.stage] = self.bars.add_task(state.stage, total=state.units, told="")
+            self.bars.update(self.tasks[state.stage], completed=state.units_done, told=told)
         elif now - self.said >= PLAIN_EVERY_S or state.units_done == state.units:
             self.said = now
-            counted = f"{state.units_done}/{state.units} units, {state.records:,} records, {told}"
+            counted = f"{state.units_done}/{state.units} units, {told}"
             print(f"{state.stage}: {counted}", file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
 
     def __exit__(
@@ -91,8 +92,9 @@ def describe(state: dict[str, Any]) -> str:
     if state["complete"]:
         lines.append("complete: interleaved/manifest.json is written")
     elif running:
-        at = f"{running['units_done']}/{running['units']} units, {running['records']:,} records"
-        lines.append(f"in {running['stage']}: {at}, {running['seconds']:.0f} s, {running['failures']} failures")
+        units = f"{running['units_done']}/{running['units']} units"
+        fate = f"{running['kept']:,} kept, {running['dropped']:,} dropped"
+        lines.append(f"in {running['stage']}: {units}, {fate}, {running['seconds']:.0f} s")
     else:
         lines.append("not complete: `flamingo build --out` goes on from here")
     return "\n".join(lines)

@@ -101,7 +101,9 @@ class Teller:
         if now - self.written >= PROGRESS_EVERY_S:
             self.written = now
             state = {"stage": progress.stage, "units_done": progress.units_done, "units": progress.units}
-            state |= {"records": progress.records, "failures": progress.failures, "seconds": now - self.begun}
+            kept, dropped = progress.kept_and_dropped()
+            state |= {"records": progress.records, "kept": kept, "dropped": dropped}
+            state |= {"failures": progress.failures, "seconds": now - self.begun}
             self.folder.write_json(PROGRESS_FILE, state)
 
     def finish(self) -> None:
