@@ -1,5 +1,6 @@
 """The whole build: the same bytes whatever happens, and an account of everything that went in."""
 
+import gc
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 from click.testing import CliRunner
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
@@ -116,6 +118,27 @@ def test_every_image_url_has_one_row_in_the_media_index(reference):
     documents = rows_of(reference, "documents")
     asked = {item["url"] for row in documents for item in row["items"] if item["kind"] == "image"}
     assert sorted(media) == sorted(asked)
+
+
+def test_the_obelics_view_holds_the_same_documents(reference):
+    rows = rows_of(reference, "interleaved/obelics")
+    assert len(rows) == sum(shard.samples for shard in manifest(reference).shards)
+    for row in rows:
+        url = json.loads(row["general_metadata"])["url"]
+        sample = read_sample(reference, key_of(url))
+        assert row["texts"] == [item if isinstance(item, str) else None for item in sample.items]
+        assert row["images"] == [sample.images[item].url if isinstance(item, int) else None for item in sample.items]
+        described = [known and known["src"] for known in json.loads(row["metadata"])]
+        assert described == row["images"]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore:Exception ignored in")
+def test_shards_open_as_the_readme_says(reference):
+    path = str(Path(reference, "interleaved", manifest(reference).shards[0].name))
+    for sample in webdataset.WebDataset(path, shardshuffle=False).decode("rgb8"):
+        part = sample["json"]["parts"][0]
+        assert sample[part["name"]].shape == (part["height_px"], part["width_px"], 3)
+    gc.collect()  # webdataset leaves its file open, and Python says so when it finds it
 
 
 @pytest.mark.skipif(not BOOKS.exists(), reason="the corpus of real pages is not here")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import time
 import tracemalloc
 import zlib
 from base64 import b32encode
@@ -251,11 +250,10 @@ def test_what_is_no_warc_is_named(data):
     assert read(data) == [BadRecord(NOT_A_WARC, f"begins with {data[:12]!r}", 0, len(data))]
 
 
-def test_a_bomb_costs_bounded_time_and_memory():
+def test_a_bomb_costs_bounded_memory():
     head = record(b"", url="http://a/bomb", length=1 << 30)[:-4]
     data = member(GOOD[0]) + zeros_member(head, 1024) + member(GOOD[1])
     assert len(data) < 2_000_000
-    begun = time.monotonic()
     tracemalloc.start()
     found = read(data, limit=4 << 20)
     peak = tracemalloc.get_traced_memory()[1]
@@ -263,7 +261,6 @@ def test_a_bomb_costs_bounded_time_and_memory():
     assert urls(found) == ["http://a/0", "http://a/1"]
     assert bad(found) == [(TOO_LARGE, "http://a/bomb")]
     assert peak < 24 << 20
-    assert time.monotonic() - begun < 20
 
 
 def test_a_bomb_inside_http_is_refused():
