@@ -234,9 +234,9 @@ def test_a_change_of_rules_redoes_only_what_it_touches(sources, reference, tmp_p
     finish(build(sources, out, *SPLITS))
     media = {file: file.stat().st_mtime_ns for file in (out / "media").iterdir()}
     assert media
-    assert assemble(out, "filters.images.min_side_px=200").exit_code == 0
+    assert assemble(out, "filters.images.min_side_px=320").exit_code == 0
     assert {file: file.stat().st_mtime_ns for file in (out / "media").iterdir()} == media
-    assert manifest(out).config["filters"]["images"]["min_side_px"] == 200
+    assert manifest(out).config["filters"]["images"]["min_side_px"] == 320
     assert digests(out) != digests(reference)
     assert assemble(out, "filters.images.min_side_px=64").exit_code == 0
     assert digests(out) == digests(reference)
