@@ -1,7 +1,8 @@
 """Sources: what the user points at → splits that workers read → pages and captures.
 
     *.warc, *.warc.gz      responses; a large .warc.gz is split at gzip members
-    a folder               saved pages with the files beside them; `file://NAME/path` is their URL, unless told
+    a folder               saved pages with the files beside them; `file://NAME/path` is their URL, unless told or
+                           unless it is a mirror, whose folders are named like hosts
     *.parquet              columns `url` and `html`
 
 In: paths, globs or URLs of any fsspec file system. Out: `Page`, `Capture` (anything that is no page) or `Rejected`.
@@ -33,7 +34,8 @@ NO_URL = "no_url"
 NOT_A_FILE = "not_a_file"
 OUTSIDE = "outside_folder"
 TOO_LARGE = "file_too_large"
-WARC, FOLDER, PARQUET = "warc", "folder", "parquet"
+WARC, FOLDER, MIRROR, PARQUET = "warc", "folder", "mirror", "parquet"
+IN_HOST_FOLDER = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}/")
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 FILES_PER_SPLIT = 256
@@ -47,7 +49,8 @@ class SourceConfig:
     paths: tuple[str, ...] = ()
     """WARC files, Parquet files, folders of saved pages; globs and any fsspec URL are welcome."""
     base_url: str = ""
-    """URL that the root of a folder of saved pages stands for; empty: `file://NAME-OF-THE-FOLDER/`."""
+    """URL that the root of a folder of saved pages stands for; empty: `file://NAME-OF-THE-FOLDER/`, and `https://`
+    where everything in it lies in folders named like hosts, as wget leaves a mirror."""
     split_bytes: int = 0
     """Bytes of a .warc.gz that one unit reads; 0 takes a 32nd of all input, within 1 and 64 MiB."""
     max_record_bytes: int = 64 << 20
@@ -195,9 +198,10 @@ def folder_splits(root: str) -> list[Split]:
         # A name that is not UTF-8 is written so that tables can hold it; reading then rejects it.
         names.append(os.fsencode(posixpath.relpath(name, path)).decode("utf-8", "backslashreplace"))
         stamps.append(stamp_of(info))
+    kind = MIRROR if names and all(map(IN_HOST_FOLDER.match, names)) else FOLDER
     return [
         Split(
-            FOLDER,
+            kind,
             root,
             first,
             min(first + FILES_PER_SPLIT, len(names)),
@@ -240,7 +244,7 @@ def read_split(split: Split, config: SourceConfig) -> Iterator[Page | Capture | 
     match split.kind:
         case "warc":
             yield from read_archive(split, config)
-        case "folder":
+        case "folder" | "mirror":
             yield from read_folder(split, config)
         case _:
             yield from read_parquet(split, config)
@@ -280,7 +284,7 @@ def looks_like_html(payload: bytes) -> bool:
 
 def read_folder(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
     """Read pages of a folder; the files beside them are captures that are read when a page refers to them."""
-    base = config.base_url or folder_url(split.file)
+    base = config.base_url or ("https://" if split.kind == MIRROR else folder_url(split.file))
     for index, name in enumerate(split.files, split.start):
         url = clean_url(posixpath.join(base, quote_path(name)))
         path = posixpath.join(split.file, name)

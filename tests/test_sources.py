@@ -538,3 +538,24 @@ def test_two_folders_with_the_same_urls_are_refused(tmp_path):
     both = SourceConfig(paths=(str(tmp_path / "a" / "site"), str(tmp_path / "b" / "site")))
     with pytest.raises(UserError, match="their pages would have the same URLs"):
         plan_splits(both)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.example/x/index.html", "b.example/i.jpg"], ["https://a.example/x/index.html", "https://b.example/i.jpg"]),
+        (["page.html", "page.files/i.jpg"], ["file://saved/page.files/i.jpg", "file://saved/page.html"]),
+        (
+            ["page_files/i.jpg", "b.example/page.html"],
+            ["file://saved/b.example/page.html", "file://saved/page_files/i.jpg"],
+        ),
+    ],
+)
+def test_a_folder_of_hosts_is_a_mirror(tmp_path, files, expected):
+    for name in files:
+        path = tmp_path / "saved" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<html><p>page")
+    settings = SourceConfig(paths=(str(tmp_path / "saved"),))
+    found = [item for split in plan_splits(settings) for item in read_split(split, settings)]
+    assert sorted(item.url for item in found if isinstance(item, Capture)) == expected
