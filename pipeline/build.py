@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline import __version__
@@ -98,7 +98,10 @@ def by_shard(totals: Totals, config: BuildConfig) -> Sequence[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage of a job, what of the configuration decides its output, and how it is cut into units."""
+    """A stage of a job, what of the configuration decides its output, and how it is cut into units.
+
+    The paths of the sources are no setting: each unit names its own file, whatever order they were given in.
+    """
 
     stage: Stage
     settings: Callable[[BuildConfig], Any]
@@ -108,7 +111,7 @@ class Step:
 EXTRACT = (
     Step(
         Stage("extract", (), (DOCUMENTS, REFERENCES, CAPTURES), extract_pages),
-        lambda config: [config.source, config.extract],
+        lambda config: [replace(config.source, paths=()), config.extract],
         by_split,
     ),
 )
@@ -120,7 +123,7 @@ FETCH = (
     ),
     Step(
         Stage("normalise", (WANTED,), (MEDIA,), normalise_media),
-        lambda config: [config.source, config.media],
+        lambda config: [replace(config.source, paths=()), config.media],
         by_split,
     ),
 )

@@ -201,7 +201,8 @@ class Supervisor:
         at_same = [reason for place, reason in failures if place == position]
         if len(failures) >= MAX_FAILURES or (position < 0 and len(at_same) >= 3):
             where = f"work/errors/{stage.name}-{unit.name}.txt"
-            raise UserError(f"{stage.name}: unit {unit.name} failed {len(failures)} times, last: {why} ({where})")
+            what = getattr(unit.work, "file", f"unit {unit.name}")
+            raise UserError(f"{stage.name}: {what} failed {len(failures)} times, last: {why} ({where})")
         if position >= 0 and len(at_same) >= 2:
             set_aside(self.job.folder, stage.name, unit.name, position, why)
         waiting.appendleft(unit)

@@ -32,7 +32,6 @@ MAX_SRCSET_CHARS = 65_536
 MAX_SOURCES = 64
 """Nodes of a `picture` that are looked at for sources."""
 
-MAX_SIDE_PX = 1_000_000
 FEW_TYPES = frozenset(["", "image/jpeg", "image/jpg", "image/png", "image/webp", "image/gif"])
 """Types of a source that every decoder reads."""
 

@@ -1,12 +1,13 @@
 """The stages as Beam transforms: the shuffle of a cluster gives what the key ranges of one machine give."""
 
 import hashlib
+from dataclasses import replace
 
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipeline.build import BUILD, BuildConfig, run_steps
+from pipeline.build import BUILD, BuildConfig, Totals, plan_units, run_steps
 from pipeline.demo import site, write_warc
 from pipeline.folder import Folder, UserError
 from pipeline.runner import RunUnits, check_beam_args, make_runner, run_in_memory
@@ -84,6 +85,16 @@ def test_a_second_run_does_only_what_is_missing(config, reference, tmp_path, ste
     run_steps(job, BUILD, execute)
     assert sorted(asked) == [(step.stage.name, name) for name in missing]
     assert digests(job) == reference
+
+
+def test_units_have_the_same_names_whatever_order_the_sources_are_given_in(config, tmp_path):
+    other = str(tmp_path / "other.warc.gz")
+    write_warc(site(2, 4), other)
+    path = config.source.paths[0]
+    orders = [replace(config, source=replace(config.source, paths=paths)) for paths in [(path, other), (other, path)]]
+    first, second = ([unit.name for unit in plan_units(BUILD[0], Totals(), order)] for order in orders)
+    assert first == second
+    assert len(set(first)) == len(first) > 2
 
 
 def test_the_runner_is_pinned():
