@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-runners format setup train-setup bench wheel constraints clean
+.PHONY: help demo test test-runners fuzz format setup train-setup bench wheel constraints clean
 
 # The candidates for the interpreter, tried in this order; PYTHON=/path/to/python gives another.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -41,6 +41,11 @@ test-runners: $(DEV_STAMP)  ## build on Prism and Flink too, and compare the sha
 	$(BIN)/python tests/engines.py --build \
 		$$(test -e $(RUNNERS_SOURCE) && echo $(RUNNERS_SOURCE) || echo build/site/site-36-0.warc.gz) prism flink
 
+FUZZ_SECONDS ?= 3600
+
+fuzz: $(DEV_STAMP)  ## spoil pages by lot for FUZZ_SECONDS, and write those that break a rule to build/fuzz/
+	$(BIN)/python tests/test_fuzz.py --seconds $(FUZZ_SECONDS)
+
 format: $(DEV_STAMP)  ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -51,7 +56,7 @@ train-setup: $(TRAIN_STAMP)  ## the same and torch (several GB)
 
 bench:  ## list what prints the figures in the README
 	@for script in bench/*.py; do \
-		if [ -e "$$script" ]; then \
+		if grep -qs __main__ "$$script"; then \
 			printf '  $(BIN)/python %-28s' "$$script"; \
 			sed -n '1s/^"""\([^"]*\).*/\1/p' "$$script"; \
 		fi; \

@@ -130,8 +130,12 @@ def sample_row(document: Document, kept: Mapping[int, Placement]) -> dict[str, A
     return {
         "key": document.key,
         "url": document.url,
+        "canonical": document.canonical,
         "title": document.title,
         "language": document.language,
+        "published": document.published,
+        "author": document.author,
+        "licence": document.licence,
         "items": list(interleave(document.items, kept, numbers)),
         "images": list(images.values()),
         "origin": origin_to_row(document.origin),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
-from pipeline.reading import Piece
+from pipeline.pieces import Chosen
 from schemas.document import ImageRef, Item, Text
 
 MAX_CAPTION_CHARS = 5_000
@@ -23,21 +23,31 @@ class Run:
     texts: list[int]
 
 
-def attach_captions(pieces: list[Piece]) -> tuple[Item, ...]:
+def attach_captions(pieces: list[Chosen]) -> tuple[Item, ...]:
     """Give each picture the caption that the page prints for it: its figure's, or the one right after its block.
 
-    A caption that floats one block below its picture is put back right after it.
+    A caption that floats one block below its picture is put back right after it. A line that only says whose the
+    picture is stays with the picture: it is no text to read.
     """
     captions = figure_captions(pieces)
     runs = find_runs(pieces)
     for run in runs:
         # Pictures in blocks of their own do not share what follows the last of them.
-        block = pieces[run.images[-1]].frame.node
-        beside = [image for image in run.images if pieces[image].frame.node == block]
+        block = pieces[run.images[-1]].block
+        beside = [image for image in run.images if pieces[image].block == block]
         set_caption(captions, beside, caption_of(pieces, run.texts))
     moved = floating_captions(pieces, runs, captions)
     order = sorted(range(len(pieces)), key=lambda position: (moved.get(position, position), position))
-    return tuple(with_caption(pieces[position].item, captions.get(position, "")) for position in order)
+    said = {position for run in runs for position in run.texts} | moved.keys()
+    figures = {pieces[position].figure for position in captions} - {0}
+    items: list[Item] = []
+    for position in order:
+        piece = pieces[position]
+        stays_with_picture = piece.credit and (position in said or piece.figure in figures)
+        twice = piece.caption and items[-1:] == [piece.item]
+        if not stays_with_picture and not twice:
+            items.append(with_caption(piece.item, captions.get(position, "")))
+    return tuple(items)
 
 
 def with_caption(item: Item, caption: str) -> Item:
@@ -45,9 +55,9 @@ def with_caption(item: Item, caption: str) -> Item:
     return replace(item, caption=caption) if isinstance(item, ImageRef) and caption else item
 
 
-def caption_of(pieces: list[Piece], texts: list[int]) -> str:
+def caption_of(pieces: list[Chosen], texts: list[int]) -> str:
     """Join the texts of a caption into one line; empty where they are too long to be one."""
-    parts = [item.text for item in (pieces[position].item for position in texts) if isinstance(item, Text)]
+    parts = dict.fromkeys(item.text for item in (pieces[position].item for position in texts) if isinstance(item, Text))
     return " ".join(" ".join(parts).split()) if sum(map(len, parts)) <= MAX_CAPTION_CHARS else ""
 
 
@@ -58,24 +68,24 @@ def set_caption(captions: dict[int, str], images: list[int], caption: str) -> No
             captions.setdefault(image, caption)
 
 
-def figure_captions(pieces: list[Piece]) -> dict[int, str]:
+def figure_captions(pieces: list[Chosen]) -> dict[int, str]:
     """Find the captions of pictures in figures, by position: the marked text, else all text of the figure."""
     marked: dict[int, list[int]] = defaultdict(list)
     plain: dict[int, list[int]] = defaultdict(list)
     images: dict[int, list[int]] = defaultdict(list)
     for position, piece in enumerate(pieces):
-        figure = piece.frame.figure
+        figure = piece.figure
         if figure and isinstance(piece.item, ImageRef):
             images[figure].append(position)
         elif figure and isinstance(piece.item, Text):
-            (marked if piece.frame.caption else plain)[figure].append(position)
+            (marked if piece.caption else plain)[figure].append(position)
     captions: dict[int, str] = {}
     for figure, positions in images.items():
         set_caption(captions, positions, caption_of(pieces, marked.get(figure) or plain.get(figure, [])))
     return captions
 
 
-def find_runs(pieces: list[Piece]) -> list[Run]:
+def find_runs(pieces: list[Chosen]) -> list[Run]:
     """Find the runs of pictures, each with the marked texts that follow it and are of no other figure."""
     runs: list[Run] = []
     last = -1
@@ -92,12 +102,12 @@ def find_runs(pieces: list[Piece]) -> list[Run]:
     return runs
 
 
-def is_loose_caption(piece: Piece, image: Piece) -> bool:
+def is_loose_caption(piece: Chosen, image: Chosen) -> bool:
     """Say whether a piece is a marked caption that can belong to a picture outside its own figure."""
-    return isinstance(piece.item, Text) and piece.frame.caption and piece.frame.figure in (0, image.frame.figure)
+    return isinstance(piece.item, Text) and piece.caption and piece.figure in (0, image.figure)
 
 
-def floating_captions(pieces: list[Piece], runs: list[Run], captions: dict[int, str]) -> dict[int, int]:
+def floating_captions(pieces: list[Chosen], runs: list[Run], captions: dict[int, str]) -> dict[int, int]:
     """Find captions one block below pictures without one, caption these, and say after which picture each goes."""
     moved: dict[int, int] = {}
     for run in runs:
@@ -105,9 +115,9 @@ def floating_captions(pieces: list[Piece], runs: list[Run], captions: dict[int, 
         if late >= len(pieces) or run.texts or any(image in captions for image in run.images):
             continue
         between, caption, after = pieces[late - 1], pieces[late], pieces[late + 1 : late + 2]
-        if not isinstance(between.item, Text) or not isinstance(caption.item, Text) or not caption.frame.caption:
+        if not isinstance(between.item, Text) or not isinstance(caption.item, Text) or not caption.caption:
             continue
-        if caption.frame.figure == 0 and not any(isinstance(piece.item, ImageRef) for piece in after):
+        if caption.figure == 0 and not any(isinstance(piece.item, ImageRef) for piece in after):
             set_caption(captions, run.images, caption_of(pieces, [late]))
             moved[late] = run.images[-1]
     return moved

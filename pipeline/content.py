@@ -1,227 +1,297 @@
-"""Which elements of a page are content: what is hidden, what is boilerplate, and the region that holds the article.
+"""The choice: the pieces of a page → those that are content, pictures resolved to what they refer to.
 
-    Tree → measure → Sums → choose_region → index; is_hidden, is_boilerplate: one element each, in constant time
+    Tree, Reading → choose → [Chosen, ...]
 
-Subtree sums are differences of prefix sums, because a subtree is a range of the flat tree.
+Texts are weighed by `features`, pictures by `picture_features`; the weights are `weights.toml`, a table that
+`bench/fit_extraction.py` learns from pages annotated by people. A chance is the logistic function of the weighted sum.
+A caption is content where its picture is.
 """
 
 from __future__ import annotations
 
-import re
-import time
-from bisect import bisect_left
+import tomllib
+from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from importlib import resources
 
-from pipeline import dom
-from pipeline.dom import TEXT, Tree
-from pipeline.nesting import words
+import numpy as np
 
-IMAGES = frozenset(["img", "amp-img"])
-VIDEOS = frozenset(["video", "amp-video"])
-
-MAX_NAME_CHARS = 8_192
-"""Characters of a class or id that are looked at."""
-
-
-class OutOfTimeError(Exception):
-    """A page passed its time limit; `extract_document` turns it into a rejection."""
+from pipeline.dom import Tree
+from pipeline.features import FEATURES, Floats, Measured, measure
+from pipeline.names import CHROME, is_credit, names_credit
+from pipeline.picture_features import PICTURE_FEATURES, Candidate, measure_pictures
+from pipeline.pictures import find_image, find_video
+from pipeline.pieces import Chosen, Frame, Piece, Reading
+from pipeline.reading import HEADINGS, IMAGES
+from schemas.document import Item, Text
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """What the subtrees of a tree hold, and the nodes that matter, each list in document order.
+class Weights:
+    """What each feature adds to the log odds of being content, and the chance from which a piece is content."""
 
-    `chars` and `linked` are prefix sums of characters: subtree `i` holds `chars[ends[i]] - chars[i]`. `links`, `media`
-    and     `titles` (`<h1>`) are the places of such elements, `regions` those named as the page's content.
-    `skipped` is never content (only the top of each such subtree); `own` the headers and footers inside an article.
-    """
+    features: Floats
+    bias: float
+    threshold: float
 
-    chars: list[int]
-    linked: list[int]
-    links: list[int]
-    media: list[int]
-    titles: list[int]
-    regions: list[int]
-    skipped: set[int]
-    own: set[int]
+    def chances(self, matrix: Floats) -> Floats:
+        """Turn features [rows, features] into chances [rows]."""
+        odds: Floats = matrix @ self.features + self.bias
+        return 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
 
 
-NEVER_CONTENT = words(
-    "head title nav aside input select textarea option datalist dialog embed audio progress meter output area script"
-    " style template svg iframe canvas map noembed noframes"
-)
-NEVER_BOILERPLATE = words("html body main article figure figcaption img picture video")
-BOILERPLATE_ROLES = words("navigation banner contentinfo search complementary menu menubar dialog alertdialog")
-BOILERPLATE_WORDS = words(
-    "menu menus nav navbar navigation sidebar sidebars cookie cookies consent gdpr share sharing shares"
-    " sharedaddy social related recommended recommendations comment comments respond disqus advert adverts"
-    " advertisement advertisements advertising ad ads adsense sponsor sponsored promo promos promotion newsletter"
-    " subscribe subscription signup breadcrumb breadcrumbs pagination pager footer masthead modal popup"
-)
-"""Words of a class or id, matched whole, that name boilerplate."""
-
-HIDDEN_CLASSES = frozenset(["sr-only", "visually-hidden", "visuallyhidden", "screen-reader-text"])
-PICTURE_FILE = re.compile(r"\.(?:jpe?g|png|gif|webp|tiff?)$", re.IGNORECASE)
-HIDDEN_STYLE = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
-LIST_LIKE = words("div ul ol dl section table td")
-WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-NO_WORDS: frozenset[str] = frozenset()
+@cache
+def load_weights() -> tuple[Weights, Weights]:
+    """Read the weights of texts and of pictures."""
+    with resources.files("pipeline").joinpath("weights.toml").open("rb") as stream:
+        tables = tomllib.load(stream)
+    return read_weights(tables["text"], FEATURES), read_weights(tables["picture"], PICTURE_FEATURES)
 
 
-@lru_cache(maxsize=8_192)
-def words_of(names: str) -> frozenset[str]:
-    """Split a class or id into its lower-case words: `relatedPosts share-bar` holds related, posts, share, bar."""
-    return frozenset(word.lower() for word in WORD.findall(names[:MAX_NAME_CHARS]))
+def read_weights(table: dict[str, float], names: tuple[str, ...]) -> Weights:
+    """Read one table of weights; it has a row for each feature and no other."""
+    extra = table.keys() ^ {*names, "bias", "threshold"}
+    assert not extra, f"weights.toml and the features differ in {sorted(extra)}"
+    return Weights(np.array([table[name] for name in names]), table["bias"], table["threshold"])
 
 
-def words_at(tree: Tree, index: int) -> frozenset[str]:
-    """Read the words of an element's class."""
-    names = tree.attributes[index].get("class")
-    return words_of(names) if names else NO_WORDS
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a choice depends on beside the page: where references start, and which pictures the page announces."""
+
+    base: str
+    image_width_px: int
+    title: str = ""
+    announced: frozenset[str] = frozenset()
 
 
-def is_hidden(tree: Tree, index: int) -> bool:
-    """Say whether the page hides an element."""
-    attributes = tree.attributes[index]
-    if not attributes or tree.tags[index] in ("html", "body"):
-        return False
-    return (
-        "hidden" in attributes
-        or HIDDEN_STYLE.search(attributes.get("style") or "") is not None
-        or not HIDDEN_CLASSES.isdisjoint((attributes.get("class") or "").split())
+def choose(tree: Tree, reading: Reading, wanted: Wanted, weights: tuple[Weights, Weights]) -> list[Chosen]:
+    """Choose the content of a page, in reading order; `weights` are those of texts and of pictures."""
+    if not reading.pieces:
+        return []
+    for_texts, for_pictures = weights
+    measured = measure(tree, reading, wanted.title)
+    chances = spread_to_captions(reading, for_texts.chances(measured.matrix))
+    if sum(len(piece.text) for piece in reading.pieces) < FEW_CHARS or not (chances >= for_texts.threshold).any():
+        chances = (chances + plain_chances(reading, measured)) / 2
+    kept: dict[int, Item] = {
+        position: Text(reading.pieces[position].text)
+        for position in complete(reading, measured, chances, for_texts.threshold)
+    }
+    pictures = choose_pictures(tree, reading, wanted, measured, chances, kept, for_pictures)
+    keep_captions(reading, kept, pictures)
+    kept |= pictures
+    for position, piece in enumerate(reading.pieces):
+        if not piece.text and tree.tags[piece.node] not in IMAGES and stands_in_content(reading, kept, position):
+            video = find_video(tree, piece.node, wanted.base)
+            if video is not None:
+                kept[position] = video
+    return [describe(tree, reading, position, kept[position]) for position in sorted(kept)]
+
+
+def describe(tree: Tree, reading: Reading, position: int, item: Item) -> Chosen:
+    """Describe where an item stands and what it is."""
+    piece = reading.pieces[position]
+    frame = reading.frames[piece.frame]
+    caption = frame.caption or is_set_off(reading, position)
+    credit = bool(piece.text) and (
+        is_credit(piece.text) or names_credit(tree.attributes[piece.node].get("class") or "")
     )
+    return Chosen(item, frame.node, piece.figure or frame.figure, caption, credit)
 
 
-def measure(tree: Tree, deadline: float) -> Sums:
-    """Take the sums of a tree; what is hidden or never content counts nothing."""
-    count = len(tree.tags)
-    sums = Sums([], [], [], [], [], [], set(), set())
-    chars = linked = index = link_until = article_until = 0
-    while index < count:
-        if not index % dom.CHECK_EVERY:
-            check_time(deadline)
-        sums.chars.append(chars)
-        sums.linked.append(linked)
-        tag = tree.tags[index]
-        if tag == TEXT:
-            size = len(tree.texts[index].strip())
-            chars += size
-            linked += size if index < link_until else 0
-        elif tag in NEVER_CONTENT or (tree.attributes[index] and is_hidden(tree, index)):
-            sums.skipped.add(index)
-            inside = tree.ends[index] - index - 1
-            sums.chars.extend([chars] * inside)
-            sums.linked.extend([linked] * inside)
-            index = tree.ends[index]
+MAX_SET_OFF_CHARS = 200
+
+
+def is_set_off(reading: Reading, position: int) -> bool:
+    """Say whether a text right after a picture is set off as a caption: short, and all in italics or small print."""
+    piece = reading.pieces[position]
+    after_picture = position > 0 and not reading.pieces[position - 1].text
+    short = 0 < len(piece.text) <= MAX_SET_OFF_CHARS and reading.frames[piece.frame].tag not in HEADINGS
+    return after_picture and short and piece.set_off >= len(piece.text) - piece.text.count(" ")
+
+
+LIKELY = 0.25
+"""Chance from which a text is content where its neighbours or its siblings are."""
+MAX_GAP = 6
+"""Texts between two that are content up to which these are its neighbours."""
+
+
+def complete(reading: Reading, measured: Measured, chances: Floats, threshold: float) -> list[int]:
+    """Choose the texts: good ones, likely ones between or beside these in one container, and headings over them."""
+    pieces, frames = reading.pieces, reading.frames
+    texts = [position for position, piece in enumerate(pieces) if piece.text]
+    chrome = (measured.near & CHROME != 0).tolist()
+    good = {position for position in texts if chances[position] >= threshold and not is_control(pieces[position])}
+    chosen = set(good)
+    last = -1
+    for place, position in enumerate(texts):
+        if position in good:
+            container = around(frames, pieces[position].frame)
+            if last >= 0 and 1 < place - last <= MAX_GAP and container.first <= texts[last]:
+                chosen |= {gap for gap in texts[last + 1 : place] if is_likely(pieces[gap], chances[gap], chrome[gap])}
+            last = place
+    kinds = {kind_of(frames, pieces[position].frame) for position in good}
+    chosen |= {
+        position
+        for position in texts
+        if kind_of(frames, pieces[position].frame) in kinds
+        and is_likely(pieces[position], chances[position], chrome[position])
+    }
+    for place in range(len(texts) - 2, -1, -1):
+        position, following = texts[place], texts[place + 1]
+        frame = frames[pieces[position].frame]
+        heads = frame.tag in HEADINGS and following in chosen and following < frames[max(frame.outer, 0)].stop
+        if heads and not chrome[position]:
+            chosen.add(position)
+    return sorted(chosen)
+
+
+def around(frames: list[Frame], number: int) -> Frame:
+    """Find the element around the element that a frame stands in."""
+    return frames[max(frames[max(frames[number].outer, 0)].outer, 0)]
+
+
+def kind_of(frames: list[Frame], number: int) -> tuple[str, int]:
+    """Name the siblings of a block: those of its tag in the same element."""
+    return frames[number].tag, frames[number].outer
+
+
+def is_control(piece: Piece) -> bool:
+    """Say whether a text is all link, and no text to read: a sign, or a list of links in lines."""
+    return piece.linked >= 0.8 * len(piece.text) and (len(piece.text) <= 3 or "\n" in piece.text)
+
+
+def is_likely(piece: Piece, chance: float, chrome: bool) -> bool:
+    """Say whether a text may be content where others are."""
+    return chance >= LIKELY and not chrome and 2 * piece.linked <= len(piece.text)
+
+
+FEW_CHARS = 1_000
+"""Characters of a page below which it has too little prose to be weighed: what names and links say counts as much."""
+
+
+def plain_chances(reading: Reading, measured: Measured) -> Floats:
+    """Judge texts by names and links alone: all is content but what is named otherwise, and links."""
+    linked = np.array([piece.linked > 0.5 * len(piece.text) for piece in reading.pieces], dtype=bool)
+    return np.where(((measured.near | measured.far) & CHROME != 0) | linked, 0.0, 1.0)
+
+
+# --- captions --------------------------------------------------------------------------------------------------------
+
+CAPTION_REACH = 8
+"""Pieces before and after a caption among which its neighbours are looked for."""
+
+
+def spread_to_captions(reading: Reading, chances: Floats) -> Floats:
+    """Give each caption the chance of the texts around it: it is short and full of names, and yet as good as these."""
+    pieces, frames = reading.pieces, reading.frames
+    caption = [frames[piece.frame].caption for piece in pieces]
+    plain = [bool(piece.text) and not caption[position] for position, piece in enumerate(pieces)]
+    spread = chances.copy()
+    for position in (place for place, is_one in enumerate(caption) if is_one):
+        before = [chances[i] for i in range(position - 1, max(-1, position - CAPTION_REACH), -1) if plain[i]][:2]
+        after = [chances[i] for i in range(position + 1, min(len(pieces), position + CAPTION_REACH)) if plain[i]][:2]
+        if before and after:
+            spread[position] = min(max(before), max(after))
+        else:
+            spread[position] = max([*before, *after, 0.0])
+    return spread
+
+
+MAX_FIGURE_TEXT = 500
+"""Characters of a figure up to which all its text is kept with its picture."""
+
+
+def keep_captions(reading: Reading, kept: dict[int, Item], pictures: dict[int, Item]) -> None:
+    """Keep the text of the figures whose pictures are kept, and no captions of other figures."""
+    frames, pieces = reading.frames, reading.pieces
+    figure = [piece.figure or frames[piece.frame].figure for piece in pieces]
+    with_picture = {figure[position] for position in pictures} - {0}
+    without = {figure[position] for position, piece in enumerate(pieces) if not piece.text} - with_picture
+    chars = Counter[int]()
+    for position, piece in enumerate(pieces):
+        chars[figure[position]] += len(piece.text)
+    for position, piece in enumerate(pieces):
+        caption = frames[piece.frame].caption
+        if not piece.text:
             continue
-        elif tag == "a":
-            sums.links.append(index)
-            link_until = max(link_until, tree.ends[index])
-        elif tag in IMAGES or tag in VIDEOS:
-            sums.media.append(index)
-        elif tag == "h1":
-            sums.titles.append(index)
-        elif is_region(tree, index, tag):
-            sums.regions.append(index)
-            article_until = max(article_until, tree.ends[index])
-        elif tag in ("header", "footer") and index < article_until:
-            sums.own.add(index)
-        index += 1
-    sums.chars.append(chars)
-    sums.linked.append(linked)
-    return sums
+        if figure[position]:
+            if figure[position] in with_picture and (caption or chars[figure[position]] <= MAX_FIGURE_TEXT):
+                kept[position] = Text(piece.text)
+            elif caption and figure[position] in without:
+                kept.pop(position, None)
+        elif caption and position - 1 in pictures:
+            kept[position] = Text(piece.text)
 
 
-def check_time(deadline: float) -> None:
-    """Stop a page that takes too long."""
-    if time.monotonic() > deadline:
-        raise OutOfTimeError
+# --- pictures and videos ---------------------------------------------------------------------------------------------
 
 
-def within(sums: list[int], tree: Tree, index: int) -> int:
-    """Sum over a subtree."""
-    return sums[tree.ends[index]] - sums[index]
+def choose_pictures(
+    tree: Tree,
+    reading: Reading,
+    wanted: Wanted,
+    measured: Measured,
+    chances: Floats,
+    kept: dict[int, Item],
+    weights: Weights,
+) -> dict[int, Item]:
+    """Choose the pictures that are content, by the position of their pieces."""
+    candidates = find_candidates(tree, reading, wanted)
+    if not candidates:
+        return {}
+    matrix = measure_pictures(tree, reading, measured, chances, candidates, wanted.announced)
+    plain = (measured.near | measured.far) & CHROME == 0
+    pictures: dict[int, Item] = {}
+    for candidate, chance in zip(candidates, weights.chances(matrix), strict=True):
+        position = candidate.position
+        likely = chance >= LIKELY_PICTURE and plain[position] and is_between(reading, kept, position)
+        if likely or chance >= weights.threshold:
+            pictures[position] = candidate.image
+    return pictures
 
 
-def count_within(places: list[int], tree: Tree, index: int) -> int:
-    """Count the places that lie in a subtree."""
-    return bisect_left(places, tree.ends[index]) - bisect_left(places, index)
+LIKELY_PICTURE = 0.15
+"""Chance from which a picture between two texts that are content is content."""
 
 
-def unlinked(tree: Tree, sums: Sums, index: int) -> int:
-    """Count the characters of a subtree that are not in links."""
-    return within(sums.chars, tree, index) - within(sums.linked, tree, index)
+def is_between(reading: Reading, kept: dict[int, Item], position: int) -> bool:
+    """Say whether what stands right before and after a picture is text that is content, or an end of the page."""
+    ends = {-1, len(reading.pieces)}
+    return (position - 1 in kept or position + 1 in kept) and {position - 1, position + 1} <= kept.keys() | ends
 
 
-def choose_region(tree: Tree, sums: Sums, min_share: float) -> int:
-    """Choose the element to read: a main or article that clearly holds the content, else the body.
-
-    `min_share` is the share of the body's unlinked text that it must hold.
-    """
-    body = max(dom.first_of(tree, "body"), 0)
-    weights = {index: unlinked(tree, sums, index) for index in sums.regions}
-    heaviest = max(weights.values(), default=0)
-    if heaviest == 0 or heaviest < min_share * unlinked(tree, sums, body):
-        return body
-    return max(index for index, weight in weights.items() if weight >= 0.8 * heaviest)
-
-
-def is_region(tree: Tree, index: int, tag: str) -> bool:
-    """Say whether an element is named as the page's content."""
-    if tag in ("main", "article"):
-        return True
-    attributes = tree.attributes[index]
-    return bool(attributes) and (attributes.get("role") == "main" or attributes.get("itemprop") == "articleBody")
+def find_candidates(tree: Tree, reading: Reading, wanted: Wanted) -> list[Candidate]:
+    """Resolve the pictures of a page, each once where it stands beside its own twin in a `noscript`."""
+    candidates: list[Candidate] = []
+    last: tuple[int, int, bool] | None = None
+    for position, piece in enumerate(reading.pieces):
+        if piece.text or tree.tags[piece.node] not in IMAGES:
+            continue
+        image = find_image(tree, piece.node, wanted.base, wanted.image_width_px)
+        if image is None:
+            continue
+        place, fallback = place_of(tree, piece.node)
+        if last == (position - 1, place, not fallback):
+            last = None
+            continue
+        last = (position, place, fallback)
+        candidates.append(Candidate(position, image))
+    return candidates
 
 
-MIN_LINKS = 3
-"""Links that make a list of links."""
+def place_of(tree: Tree, node: int) -> tuple[int, bool]:
+    """Find the element that a picture and its twin share, and whether the picture came from a `noscript`."""
+    place = tree.parents[node]
+    if tree.tags[place] == "picture":
+        place = tree.parents[place]
+    fallback = tree.tags[place] == "noscript"
+    return (tree.parents[place] if fallback else place), fallback
 
 
-@dataclass(frozen=True, slots=True)
-class BoilerplateLimits:
-    """When names and links count: `max_share` of the region's unlinked text, `min_link_share` of a block's own."""
-
-    max_share: float
-    min_link_share: float
-
-
-def is_boilerplate(tree: Tree, sums: Sums, region: int, index: int, limits: BoilerplateLimits) -> bool:
-    """Say whether an element of a region is navigation, chrome or advertising rather than content."""
-    tag = tree.tags[index]
-    if tag in NEVER_BOILERPLATE:
-        return False
-    if tag == "a":
-        return enlarges_picture(tree, sums, index)
-    if not (is_named(tree, sums, index) or (tag in LIST_LIKE and is_link_list(tree, sums, index, limits))):
-        return False
-    share = unlinked(tree, sums, index) / max(1, unlinked(tree, sums, region))
-    return share <= limits.max_share
-
-
-def is_named(tree: Tree, sums: Sums, index: int) -> bool:
-    """Say whether an element is boilerplate by its tag, role, class or id."""
-    tag, attributes = tree.tags[index], tree.attributes[index]
-    if attributes and (
-        attributes.get("role") in BOILERPLATE_ROLES
-        or not BOILERPLATE_WORDS.isdisjoint(words_at(tree, index))
-        or not BOILERPLATE_WORDS.isdisjoint(words_of(attributes.get("id") or ""))
-    ):
-        return True
-    if tag not in ("header", "footer") or index in sums.own:
-        return False
-    return tag == "footer" or count_within(sums.titles, tree, index) == 0
-
-
-def enlarges_picture(tree: Tree, sums: Sums, index: int) -> bool:
-    """Say whether a link, alone in its block, only opens a picture in full size."""
-    if not PICTURE_FILE.search(tree.attributes[index].get("href") or "") or count_within(sums.media, tree, index):
-        return False
-    return within(sums.chars, tree, index) == within(sums.chars, tree, tree.parents[index])
-
-
-def is_link_list(tree: Tree, sums: Sums, index: int, limits: BoilerplateLimits) -> bool:
-    """Say whether a block is mostly links."""
-    chars, linked = within(sums.chars, tree, index), within(sums.linked, tree, index)
-    return count_within(sums.links, tree, index) >= MIN_LINKS and linked >= limits.min_link_share * chars > 0
+def stands_in_content(reading: Reading, kept: dict[int, Item], position: int) -> bool:
+    """Say whether a video stands among content: what comes next to it on one side is kept, or nothing does."""
+    around = [near for near in (position - 1, position + 1) if 0 <= near < len(reading.pieces)]
+    return not around or any(near in kept for near in around)

@@ -1,9 +1,9 @@
 """Page → Document: what a reader would call the content, text and media in reading order.
 
-    Page → decode → guards → Tree → region → pieces → captions → Document | Rejected        (SPEC-corpus 3)
+    Page → decode_html → check_markup → Tree → read_page → choose → attach_captions → Document | Rejected
 
-Every pass is linear in the nodes of the tree, and subtree sums are differences of prefix sums, because a subtree is a
-range of the flat tree.
+Reading comes before choosing: all that a page shows is read first, then judged piece by piece with the whole page in
+view (SPEC-corpus 3). Every pass is linear in the nodes of the tree.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import re
 import time
 from dataclasses import dataclass
 
-from pipeline import dom
+from pipeline import dom, soup
 from pipeline.captions import attach_captions
-from pipeline.content import BoilerplateLimits, OutOfTimeError, choose_region, measure
-from pipeline.dom import Tree, first_of
+from pipeline.content import Wanted, choose, load_weights
+from pipeline.dom import Tree
+from pipeline.marks import find_marks
+from pipeline.metadata import find_base, read_metadata
 from pipeline.nesting import check_markup
-from pipeline.reading import Frame, Writer, write_range
-from pipeline.urls import join_url
+from pipeline.picture_features import announced_pictures
+from pipeline.reading import OutOfTimeError, read_page
 from schemas.document import Document, Item
 from schemas.page import Page, Rejected
 
@@ -27,11 +29,15 @@ TOO_LARGE = "too_large"
 NOT_HTML = "not_html"
 EMPTY = "empty"
 
+PARSERS = {"lexbor": dom.parse_html, "beautifulsoup": soup.parse_soup}
+
 
 @dataclass(frozen=True, slots=True)
 class ExtractConfig:
     """Limits of a page and choices among what it offers."""
 
+    parser: str = "lexbor"
+    """lexbor, or beautifulsoup (on html5lib): the same tree some twenty times slower, to check against."""
     max_html_bytes: int = 20_000_000
     """Bytes of undecoded HTML; the largest of the 640 pages of the corpus has 3 MB."""
     max_nodes: int = 300_000
@@ -42,14 +48,10 @@ class ExtractConfig:
     """Seconds for one page, decoding and parsing included; looked at every 512 nodes."""
     image_width_px: int = 1_024
     """Wanted width: the smallest srcset candidate at least this wide is taken, else the widest."""
-    min_region_share: float = 0.5
-    """Share of the page's unlinked text that a main or article region must hold to be taken alone."""
-    max_boilerplate_share: float = 0.5
-    """Share of the region's unlinked text above which nothing is dropped for its name or its links."""
-    min_link_share: float = 0.75
-    """Share of linked characters from which a block with three links or more is a list of links."""
-    max_caption_chars: int = 1_000
-    """Characters up to which all text of a figure without a `figcaption` is its caption."""
+
+    def __post_init__(self) -> None:
+        if self.parser not in PARSERS:
+            raise ValueError(f"parser is one of {', '.join(PARSERS)}, not {self.parser!r}")
 
 
 def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
@@ -68,27 +70,36 @@ def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
         return reject(NOT_HTML, kind)
     if reason := check_markup(text):
         return reject(reason)
-    tree = dom.parse_html(text, config.max_nodes, config.max_depth, deadline)
+    tree = PARSERS[config.parser](text, config.max_nodes, config.max_depth, deadline)
     if isinstance(tree, str):
         return reject(tree)
     try:
-        items = extract_items(tree, page.url, config, deadline)
+        marks = find_marks(tree)
+        base = find_base(tree, marks, page.url)
+        said = read_metadata(tree, marks, base, page.url, page.fetched)
+        wanted = Wanted(base, config.image_width_px, said.title, announced_pictures(marks))
+        items = extract_items(tree, wanted, deadline)
     except OutOfTimeError:
         return reject(dom.TIMEOUT)
     if not items:
         return reject(EMPTY)
-    return Document(page.url, find_title(tree), find_language(tree), items, page.origin, page.fetched)
+    return Document(
+        page.url,
+        said.title,
+        said.language,
+        items,
+        page.origin,
+        page.fetched,
+        said.canonical,
+        said.published,
+        said.author,
+        said.licence,
+    )
 
 
-def extract_items(tree: Tree, url: str, config: ExtractConfig, deadline: float) -> tuple[Item, ...]:
+def extract_items(tree: Tree, wanted: Wanted, deadline: float) -> tuple[Item, ...]:
     """Extract text and media of a tree in reading order."""
-    sums = measure(tree, deadline)
-    region = choose_region(tree, sums, config.min_region_share)
-    limits = BoilerplateLimits(config.max_boilerplate_share, config.min_link_share)
-    base = find_base(tree, url)
-    writer = Writer(tree, sums, region, base, deadline, limits, config.image_width_px, config.max_caption_chars)
-    write_range(writer, region, tree.ends[region], Frame(tree.ends[region], region))
-    return attach_captions(writer.pieces)
+    return attach_captions(choose(tree, read_page(tree, deadline), wanted, load_weights()))
 
 
 # --- what is no page at all ------------------------------------------------------------------------------------------
@@ -120,32 +131,3 @@ def sniff_text(text: str) -> str:
         return "binary"
     feed = FEED.match(start)
     return feed[1].lower() if feed else ""
-
-
-# --- the head --------------------------------------------------------------------------------------------------------
-
-
-def text_within(tree: Tree, index: int) -> str:
-    """Join and fold all text of a subtree."""
-    return " ".join("".join(tree.texts[index : tree.ends[index]]).split())
-
-
-def find_title(tree: Tree) -> str:
-    """Read the page's title, folded."""
-    index = first_of(tree, "title")
-    return text_within(tree, index) if index >= 0 else ""
-
-
-def find_language(tree: Tree) -> str:
-    """Read the language the page declares for itself, a lower-case BCP 47 tag."""
-    language = (tree.attributes[0].get("lang") or tree.attributes[0].get("xml:lang") or "") if tree.tags else ""
-    language = language.strip().lower().replace("_", "-")
-    return language if re.fullmatch(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,7}", language) else ""
-
-
-def find_base(tree: Tree, url: str) -> str:
-    """Find the URL that the page's references are relative to."""
-    for index, tag in enumerate(tree.tags):
-        if tag == "base" and (href := tree.attributes[index].get("href")):
-            return join_url(url, href) or url
-    return url

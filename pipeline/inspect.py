@@ -107,10 +107,9 @@ def show_dataset(folder: Folder, manifest: Manifest, limit: int, as_json: bool, 
     """Show what a dataset holds and its first samples."""
     samples = first_samples(folder, limit)
     if as_json:
-        told = (
-            {"dataset": folder.root} | report.manifest_summary(manifest) | {"totals": report.add_up(folder)._asdict()}
-        )
-        console.out(json_line(told | {"first": [asdict(sample) for sample in samples]}), highlight=False)
+        told = {"dataset": folder.root} | report.manifest_summary(manifest)
+        told |= {"totals": report.add_up(folder)._asdict(), "first": [asdict(sample) for sample in samples]}
+        console.out(json_line(told), highlight=False)
         return
     report.print_summary(console, manifest, folder)
     list_samples(samples, sum(shard.samples for shard in manifest.shards), console)
@@ -290,8 +289,8 @@ def load_sample(path: str, members: Members) -> Interleaved:
         try:
             sample = from_members([(name, read_member(stream, members, name, path)) for name in members.places])
             pictures = [(p.url, p.alt, p.caption, p.sha256, p.phash, p.format) for p in sample.images]
-            for text in (sample.key, sample.url, sample.title, sample.language, *(t for p in pictures for t in p)):
-                text.encode("utf-8", "surrogatepass")
+            own = (sample.key, sample.url, sample.canonical, sample.title, sample.language, sample.author)
+            "".join((*own, sample.licence, *(text for picture in pictures for text in picture)))
             for item in sample.items:
                 assert isinstance(item, str) or sample.images[item]
         except DAMAGED as error:
@@ -309,11 +308,12 @@ def show_sample(path: str, members: Members, as_json: bool, console: Console) ->
     texts = [item for item in sample.items if isinstance(item, str)]
     words = sum(len(text.split()) for text in texts)
     counts = [(len(texts), "text"), (words, "word"), (len(sample.images), "image")]
+    days = [("published", sample.published), ("captured", sample.fetched)]
     facts = [*(counted(count, noun) for count, noun in counts), sample.language]
-    facts += [f"captured {sample.fetched:%Y-%m-%d}"] if sample.fetched else []
+    facts += [sample.author, *(f"{word} {day:%Y-%m-%d}" for word, day in days if day), sample.licence]
     say(console, sample.title or "(no title)", "bold", one_line=True)
     say(console, sample.url, "cyan")
-    say(console, f"{' · '.join(filter(None, facts))}", "dim")
+    say(console, " · ".join(filter(None, facts)), "dim")
     say(console, f"sample {sample.key} of {path}", "dim")
     say(console, f"page read from {sample.origin.file} at byte {sample.origin.offset}", "dim")
     way = choose_drawing(console, os.environ)

@@ -36,11 +36,23 @@ MAX_CLONES = 3
 STEPS_A_CLONE = 100
 """Steps that one re-opened formatting element is worth: it makes a node."""
 
-SCAN_CHARS, SCAN_TAGS, SCAN_FORMATTING = 196_608, 4_096, 300
-"""A page below all three cannot cost more than about three seconds and is not scanned."""
+QUICK_TAGS = 20_000
+"""Tags up to which no nesting is dear: as many nested `<div>` parse in 0.7 s."""
+
+QUICK_CLONES = 1_200_000
+"""Formatting elements that the parser may make by re-opening them: 0.3 s and some 300 MB."""
+
+QUICK_CHARS = 196_608
+"""Characters that hold too few attributes to be dear, even all in one tag (three seconds)."""
+
+QUICK_LOOKS, QUICK_TAG_CHARS = 1_000, 16_384
+"""How many unusual tags are looked at one by one, and how many characters of each."""
+
+QUICK_ROOTS = 8
+"""Tags of `html` and `body`, whose attributes the parser all adds to one element."""
 
 FORMATTING = words("a b big code em font i nobr s small strike strong tt u")
-FORMATTING_TAG = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/>]", re.IGNORECASE)
+ROOTS = frozenset(["html", "body"])
 
 RAW_TEXT = words("script style title textarea xmp iframe noembed noframes")
 """Elements whose inside the tokenizer takes as text up to their end tag."""
@@ -75,11 +87,33 @@ ATTRIBUTE = rf"[^ \t\n\f\r/>][^ \t\n\f\r/>=]*+(?:{SPACE}*+={SPACE}*+{VALUE}?+)?+
 ATTRIBUTES = rf"(?:[ \t\n\f\r/]*+{ATTRIBUTE})*+[ \t\n\f\r/]*+"
 ENDS_NAME = r"(?=[ \t\n\f\r/>])"
 
+ONE_ATTRIBUTE = re.compile(ATTRIBUTE)
+ANY_CASE = re.IGNORECASE | re.ASCII
+"""Both cases of the letters A to Z; without `ASCII` the long s would be an s and the Kelvin sign a k, too."""
+
+RAW_TEXT_END = {name: re.compile(f"</{name}{ENDS_NAME}", ANY_CASE) for name in RAW_TEXT}
+SCRIPT_MARK = re.compile(f"<!--(?:-*>)?|-->|<(/?)script{ENDS_NAME}", ANY_CASE)
+REOPENED = re.compile(
+    "<[bcefinstuBCEFINSTU](?:|[iI][gG]|[oO][dD][eE]|[mM]|[oO][nN][tT]|[oO][bB][rR]|[mM][aA][lL][lL]"
+    "|[tT][rR][iI][kK][eE]|[tT][rR][oO][nN][gG]|[tT])[ \t\n\f\r/]"
+)
+"""Tags of `FORMATTING` with attributes, but `a`, which closes the one before it; also `<c ` and such, for speed."""
+
+NAME = r"""[^ \t\n\f\r/>="'<]++"""
+PLAIN_VALUE = r"""(?:"[^"]*+"|'[^']*+'|[^ \t\n\f\r>"'<]++)"""
+PLAIN_TAG = (
+    rf"{NAME}(?:[ \t\n\f\r/]*+{NAME}(?:{SPACE}*+={SPACE}*+{PLAIN_VALUE}?+)?+){{0,{MAX_ATTRIBUTES}}}+[ \t\n\f\r/]*+>"
+)
+UNUSUAL_TAG = re.compile(rf"<(?:(?:[hH][tT][mM][lL]|[bB][oO][dD][yY])[ \t\n\f\r/]|(?=[a-zA-Z])(?!{PLAIN_TAG}))")
+"""The start of a tag of `ROOTS`, or a bare `<` of what is no plain tag. Names and values of a plain tag hold no `<` or
+quote, so that plain tags do not overlap and looking for them takes linear time."""
+
+SHORT_TAG = re.compile(rf"<[a-zA-Z][^ \t\n\f\r/>]*+(?:[ \t\n\f\r/]*+{ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+[ \t\n\f\r/]*+>")
+
 MARKUP = re.compile(
     rf"<!--(?:-?>|.*?(?:--!?>|\Z))|<(/?)([a-zA-Z][^ \t\n\f\r/>]*+)({ATTRIBUTES})(?:>|\Z)|<!\[CDATA\[|<[!?/][^>]*+>?",
     re.DOTALL,
 )
-ONE_ATTRIBUTE = re.compile(ATTRIBUTE)
 CHARACTER_DATA = r"<!\[CDATA\[[^<>\]]*+\]\]>"
 PLAIN_LEAVES = ("title", "desc", "style", "script", "mi", "mn", "mo", "ms", "mtext")
 PLAIN_INSIDE = (
@@ -89,22 +123,48 @@ PLAIN_INSIDE = (
     + rf"|</?(?!(?:{BREAKS_OUT}|svg|math|{'|'.join(PLAIN_LEAVES)}|foreignobject|annotation-xml){ENDS_NAME})"
     rf"[a-zA-Z][^ \t\n\f\r/>]*+{ATTRIBUTES}>)*+"
 )
-PLAIN_FOREIGN = {name: re.compile(rf"{PLAIN_INSIDE}(</{name}>)", re.IGNORECASE) for name in ("svg", "math")}
+PLAIN_FOREIGN = {name: re.compile(rf"{PLAIN_INSIDE}(</{name}>)", ANY_CASE) for name in ("svg", "math")}
 """The inside of a drawing or formula that holds no HTML: whatever is open in it, its end tag closes."""
 
 
 def check_markup(text: str) -> str | None:
     """Say why a page would be too dear to parse (a reason constant), or None.
 
-    Only long or tag-rich pages are scanned; the others cannot do harm.
+    Most pages are harmless by what can be counted at once; only the others are scanned.
     """
     return None if is_harmless(text) else scan_markup(text)
 
 
-def is_harmless(text: str) -> bool:
-    """Say whether a page is too short and too poor in tags to be dear, whatever it holds."""
-    opening = text.count("<") - text.count("</")
-    return len(text) <= SCAN_CHARS and opening <= SCAN_TAGS and len(FORMATTING_TAG.findall(text)) <= SCAN_FORMATTING
+def is_harmless(text: str, open_elements: int = 0, clones: int = 0) -> bool:
+    """Say whether markup has too few tags and attributes to be dear, whatever it holds.
+
+    `open_elements` and `clones`: what may be open and be re-opened where it begins.
+    """
+    tags = text.count("<")
+    if tags + open_elements > QUICK_TAGS:
+        return False
+    # At most half of the tags can be formatting elements that the other half re-opens.
+    if tags * (tags // 4 + clones) > QUICK_CLONES:
+        clones += MAX_CLONES * len(FORMATTING) + count_matches(REOPENED, text)
+        if tags * clones > QUICK_CLONES:
+            return False
+    return len(text) <= QUICK_CHARS or not may_hold_long_tag(text)
+
+
+def count_matches(pattern: re.Pattern[str], text: str) -> int:
+    """Count the matches of a pattern without groups."""
+    return len(pattern.findall(text))
+
+
+def may_hold_long_tag(text: str) -> bool:
+    """Say whether a tag with too many attributes may begin at any `<`, be it in a script or a comment."""
+    roots = 0
+    for looks, match in enumerate(UNUSUAL_TAG.finditer(text)):
+        start = match.start()
+        roots += len(match[0]) > 1
+        if looks >= QUICK_LOOKS or roots > QUICK_ROOTS or not SHORT_TAG.match(text, start, start + QUICK_TAG_CHARS):
+            return True
+    return False
 
 
 @dataclass(slots=True)
@@ -128,15 +188,15 @@ def scan_markup(text: str) -> str | None:
     """
     stack = [OpenElement("", "")]
     formatting: dict[str, int] = {}
-    position = steps = clones = unsure = forms = 0
+    position = steps = clones = unsure = forms = root_attributes = 0
     forms_lost = False
     while (match := MARKUP.search(text, position)) is not None:
         start, position = match.span()
-        name = (match[2] or "").lower()
+        name = lower(match[2] or "")
         if not name:
             if match[0] == "<![CDATA[":
                 if unsure:
-                    return unread(text, start)
+                    return unread(text[start:], stack, clones)
                 position = find_or_end(text, ">", position)
             continue
         steps += len(stack) + STEPS_A_CLONE * clones
@@ -154,22 +214,24 @@ def scan_markup(text: str) -> str | None:
             else:
                 close_loose(top, name)
             continue
-        if position - start > 2 * MAX_ATTRIBUTES and too_many_attributes(match[3]):
+        if position - start > 2 * MAX_ATTRIBUTES and count_matches(ONE_ATTRIBUTE, match[3]) > MAX_ATTRIBUTES:
             return TOO_MANY_ATTRIBUTES
+        if name in ROOTS:
+            root_attributes += count_matches(ONE_ATTRIBUTE, match[3])
+            if root_attributes > MAX_ATTRIBUTES:
+                return TOO_MANY_ATTRIBUTES
         if not unsure:
             if name in PLAIN_FOREIGN and (end := foreign_end(text, name, position, len(stack))):
                 position = end
                 continue
             if name in RAW_TEXT:
                 position = raw_text_end(text, name, position)
-                if position < 0:
-                    return unread(text, start)
                 continue
             open_loose(top, name)
             if name in UNCOUNTED:
                 continue
         elif name in RAW_TEXT:
-            return unread(text, start)
+            return unread(text[start:], stack, clones)
         if name == "form":
             forms_lost, forms = forms_lost or forms > 0, forms + 1
         raw = match[0] if name in FORMATTING else ""
@@ -183,9 +245,14 @@ def scan_markup(text: str) -> str | None:
     return TOO_DEEP if steps > MAX_STEPS else None
 
 
-def unread(text: str, position: int) -> str | None:
+def lower(name: str) -> str:
+    """Write a tag's name as the parser does: only the letters A to Z change."""
+    return name.lower() if name.isascii() else name
+
+
+def unread(rest: str, stack: list[OpenElement], clones: int) -> str | None:
     """Judge a page from where the tokenizer's own state is in doubt: what follows may be text or markup."""
-    return None if is_harmless(text[position:]) else TOO_DEEP
+    return None if is_harmless(rest, len(stack), clones) else TOO_DEEP
 
 
 def closes(element: OpenElement) -> bool:
@@ -210,11 +277,6 @@ def close_loose(element: OpenElement, name: str) -> None:
         element.item = element.item and name != "li"
 
 
-def too_many_attributes(text: str) -> bool:
-    """Count the attributes of one tag up to the limit."""
-    return any(count >= MAX_ATTRIBUTES for count, _ in enumerate(ONE_ATTRIBUTE.finditer(text)))
-
-
 def foreign_end(text: str, name: str, position: int, open_elements: int) -> int:
     """Find the end of a drawing or formula that leaves nothing open and nests within the limit; 0 if it may not."""
     match = PLAIN_FOREIGN[name].match(text, position)
@@ -232,7 +294,7 @@ def is_balanced(inside: str) -> bool:
         return True
     stack: list[str] = []
     for match in MARKUP.finditer(inside):
-        name = (match[2] or "").lower()
+        name = lower(match[2] or "")
         if match[1] and name not in stack:
             return False
         if match[1]:
@@ -246,16 +308,26 @@ def is_balanced(inside: str) -> bool:
 
 
 def raw_text_end(text: str, name: str, position: int) -> int:
-    """Find the end tag of a raw text element (the text's end if it has none); -1 where it is in doubt.
+    """Find the end tag of a raw text element; the text's end if it has none."""
+    if name == "script":
+        return script_end(text, position)
+    match = RAW_TEXT_END[name].search(text, position)
+    return match.start() if match else len(text)
 
-    It is in doubt in a script that opens a comment and a script in it: its first end tag may not end it.
-    """
-    match = re.compile(rf"</{name}{ENDS_NAME}", re.IGNORECASE).search(text, position)
-    end = match.start() if match else len(text)
-    comment = text.rfind("<!--", position, end) if name == "script" else -1
-    if comment < 0 or text.find("-->", comment, end) >= 0 or "<script" not in text[comment:end].lower():
-        return end
-    return -1
+
+def script_end(text: str, position: int) -> int:
+    """Find the end tag of a script: within a comment, the first one after a start tag does not end it."""
+    in_comment = in_script = False
+    for match in SCRIPT_MARK.finditer(text, position):
+        if match[0].endswith("->"):
+            in_comment = in_script = False
+        elif match[0] == "<!--":
+            in_comment = True
+        elif match[1] and not in_script:
+            return match.start()
+        else:
+            in_script = in_comment and not match[1]
+    return len(text)
 
 
 def find_or_end(text: str, part: str, position: int) -> int:

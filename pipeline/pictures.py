@@ -28,6 +28,7 @@ PLACEHOLDER = re.compile(
 MAX_INLINE_CHARS = 1_000
 """Characters up to which a `data:` picture is a placeholder, and that are kept of a longer one."""
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 MAX_SRCSET_CHARS = 65_536
 MAX_SOURCES = 64
 """Nodes of a `picture` that are looked at for sources."""
@@ -63,10 +64,14 @@ def parse_srcset(text: str) -> list[Candidate]:
     return candidates
 
 
+WIDTH = re.compile(r"\s[0-9]{1,7}w(?:[\s,]|$)")
+WIDTH_GIVEN = re.compile(r"(?:^|\s)(\d{1,7})w(?:\s|$)")
+DENSITY_GIVEN = re.compile(r"(?:^|\s)(\d{1,4}(?:\.\d{1,4})?)x(?:\s|$)")
+
+
 def read_candidate(url: str, descriptors: str) -> Candidate:
     """Read the width or density of a candidate; what is malformed counts as not given."""
-    width = re.search(r"(?:^|\s)(\d{1,7})w(?:\s|$)", descriptors)
-    density = re.search(r"(?:^|\s)(\d{1,4}(?:\.\d{1,4})?)x(?:\s|$)", descriptors)
+    width, density = WIDTH_GIVEN.search(descriptors), DENSITY_GIVEN.search(descriptors)
     return Candidate(url, int(width[1]) if width else 0, float(density[1]) if density else 0.0)
 
 
@@ -90,7 +95,10 @@ def find_image(tree: Tree, index: int, base: str, wanted_px: int) -> ImageRef | 
     src = (attributes.get("src") or "").strip()
     url = next(filter(None, image_urls(tree, index, base, wanted_px)), None)
     if url is None and src and not is_placeholder(src):
-        url = join_url(base, src) or src[: MAX_INLINE_CHARS if src[:5].lower() == "data:" else MAX_URL_CHARS]
+        written = CONTROLS.sub("", src)
+        url = (
+            join_url(base, src) or written[: MAX_INLINE_CHARS if src[:5].lower() == "data:" else MAX_URL_CHARS] or None
+        )
     if url is None and src and src[:5].lower() != "data:" and not noscript_follows(tree, index):
         url = join_url(base, src)
     if url is None:
@@ -120,18 +128,24 @@ def srcset_url(text: str, base: str, wanted_px: int, shown_px: int | None) -> It
 
 
 def picture_sources(tree: Tree, index: int) -> list[str]:
-    """List the srcsets of a picture's sources, those of common types first."""
+    """List the srcsets of a picture's sources, the best first: of common types, and not meant for narrow screens.
+
+    Srcsets that give widths are joined into one, from which the wanted width is chosen.
+    """
     picture = tree.parents[index]
     if picture < 0 or tree.tags[picture] != "picture":
         return []
-    common: list[str] = []
-    other: list[str] = []
+    ranked: list[tuple[bool, bool, str]] = []
     for node in range(picture + 1, min(index, picture + MAX_SOURCES)):
         attributes = tree.attributes[node]
         text = tree.tags[node] == "source" and (attributes.get("data-srcset") or attributes.get("srcset"))
         if text:
-            (common if (attributes.get("type") or "").lower() in FEW_TYPES else other).append(text)
-    return common + other
+            rare = (attributes.get("type") or "").lower() not in FEW_TYPES
+            narrow = "max-width" in (attributes.get("media") or "")
+            ranked.append((rare, narrow, text))
+    ranked.sort(key=lambda source: source[:2])
+    wide = [text for rare, _, text in ranked if not rare and WIDTH.search(text)]
+    return [", ".join(wide), *(text for _, _, text in ranked)] if wide else [text for _, _, text in ranked]
 
 
 def is_placeholder(reference: str) -> bool:
@@ -150,10 +164,15 @@ def noscript_follows(tree: Tree, index: int) -> bool:
     return following < len(tree.tags) and tree.tags[following] == "noscript"
 
 
+MAX_SIDE_DIGITS = 6
+
+
 def side_of(text: str | None) -> int | None:
     """Read a width or height that is a plain number of pixels."""
-    text = (text or "").strip()
-    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) else None
+    if not text:
+        return None
+    text = text.strip()
+    return int(text) if len(text) <= MAX_SIDE_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def find_video(tree: Tree, index: int, base: str) -> VideoRef | None:

@@ -1,323 +1,276 @@
-"""The walk: a region of a tree → its text blocks and media, in reading order.
+"""The walk: a tree → its blocks of text and its media in reading order, boilerplate included.
 
-Every block of text stands alone, a picture splits the block around it, and each piece remembers the block and the
-figure it stands in, which `captions` reads.
+    Tree → read_page → Reading(pieces, frames)
+
+Every block of text stands alone, a picture splits the block around it, and each piece names the frame (the open
+block-level element) it stands in. What a browser never shows is left out here; which of the rest is content is decided
+in `content`, with the whole page in view.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+import time
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 from pipeline import dom
-from pipeline.content import (
-    IMAGES,
-    VIDEOS,
-    BoilerplateLimits,
-    Sums,
-    check_time,
-    count_within,
-    is_boilerplate,
-    within,
-    words_at,
-)
 from pipeline.dom import TEXT, Tree
+from pipeline.layout import TABLE_PARTS, Table, lay_out, open_part
+from pipeline.names import CAPTION, HIDDEN, KINDS, NAMED_FIGURE, starts_credit
 from pipeline.nesting import words
-from pipeline.pictures import find_image, find_video
-from schemas.document import Item, Text
+from pipeline.pictures import side_of
+from pipeline.pieces import Frame, Piece, Reading
+
+IMAGES = frozenset(["img", "amp-img"])
+VIDEOS = frozenset(["video", "amp-video"])
+MEDIA = IMAGES | VIDEOS
 
 BLOCKS = words(
     "address article aside blockquote body caption center dd details dir div dl dt fieldset figcaption figure"
-    " footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu ol optgroup option p"
+    " footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li listing main menu nav ol optgroup option p"
     " plaintext pre section summary table tbody td tfoot th thead tr ul xmp"
 )
-MUTED = frozenset(["button", "noscript"])
-"""Elements whose text is not content but whose pictures may be."""
-
-CAPTION_WORDS = words("caption captions figcaption credit credits cutline legend")
-FIGURE_WORDS = words(
-    "figure fig figcenter figleft figright image img photo picture illustration thumb thumbnail caption"
+HEADINGS = words("h1 h2 h3 h4 h5 h6")
+NEVER_SHOWN = words(
+    "head title input select textarea option datalist dialog embed object audio progress meter output area script"
+    " style template svg iframe canvas map noembed noframes annotation annotation-xml amp-ad"
 )
+SET_OFF = words("i em cite small")
+MUTED = frozenset(["button", "noscript"])
+"""Elements whose text is not read out but whose pictures may be content."""
+
+HIDDEN_STYLE = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+PICTURE_FILE = re.compile(r"\.(?:jpe?g|png|gif|webp|tiff?)$", re.IGNORECASE)
+ANCHOR_SIGNS = words("¶ # § 🔗")
+"""Texts of the links that copy the address of a heading."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """An open block: up to which node, which element, of which figure (0: none), within a caption, keeping lines."""
-
-    end: int
-    node: int
-    figure: int = 0
-    caption: bool = False
-    lines: bool = False
+class OutOfTimeError(Exception):
+    """A page passed its time limit; `extract_document` turns it into a rejection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """An item of the document with the block it stands in, which captions are found by."""
-
-    item: Item
-    frame: Frame
-
-
-@dataclass(slots=True)
-class Writer:
-    """What a walk reads, and the pieces written so far.
-
-    `beside` is the parent of the last picture while nothing else followed it, and whether that picture came from a
-    `noscript`: the same picture often stands there twice, once for scripts and once without.
-    """
-
-    tree: Tree
-    sums: Sums
-    region: int
-    base: str
-    deadline: float
-    limits: BoilerplateLimits
-    image_width_px: int
-    max_caption_chars: int
-    pieces: list[Piece] = field(default_factory=list)
-    buffer: list[str] = field(default_factory=list)
-    beside: tuple[int, bool] | None = None
+def check_time(deadline: float) -> None:
+    """Stop a page that takes too long."""
+    if time.monotonic() > deadline:
+        raise OutOfTimeError
 
 
 LINE = "\0"
 """Stands for `<br>` in the buffer; a decoded page holds no NUL."""
 
-
-def flush(writer: Writer, frame: Frame) -> None:
-    """Write the text gathered so far as one block."""
-    text = "".join(writer.buffer)
-    writer.buffer.clear()
-    lines = text.replace(LINE, "\n").split("\n") if frame.lines else text.split(LINE)
-    folded = "\n".join(line.rstrip() if frame.lines else " ".join(line.split()) for line in lines)
-    folded = folded.strip("\n") if folded.strip() else ""
-    if folded:
-        writer.pieces.append(Piece(Text(folded), frame))
-        writer.beside = None
+PARAGRAPH = re.compile(r"\0\s*\0[\s\0]*")
+"""Two line breaks or more end a paragraph."""
 
 
-def write_range(writer: Writer, start: int, stop: int, frame: Frame) -> None:
-    """Write the nodes `start` to `stop`, each block on its own."""
-    tree = writer.tree
-    tags, ends, buffer = tree.tags, tree.ends, writer.buffer
-    frames: list[Frame] = []
-    muted_until, index = 0, start
-    while index < stop:
-        if not index % dom.CHECK_EVERY:
-            check_time(writer.deadline)
-        while frames and index >= frame.end:
-            flush(writer, frame)
-            frame = frames.pop()
+@dataclass(slots=True)
+class Walk:
+    """What has been read, the open tables, the media met, and the text gathered for the open block.
+
+    `parts` are its texts, `linked` and `set_off` count its characters, `link` is the reference of the last link.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=lambda: [Frame(0, "html", -1, 0)])
+    tables: list[Table] = field(default_factory=list)
+    media: int = 0
+    parts: list[str] = field(default_factory=list)
+    linked: int = 0
+    set_off: int = 0
+    link: str = ""
+
+
+def read_page(tree: Tree, deadline: float) -> Reading:
+    """Read all that a page shows, in one pass over its nodes."""
+    tags, ends, texts, attributes = tree.tags, tree.ends, tree.texts, tree.attributes
+    walk = Walk()
+    frames, parts = walk.frames, walk.parts
+    number, frame, end, count = 0, frames[0], len(tags), len(tags)
+    link_until = muted_until = set_off_until = index = check_at = 0
+    while index < count:
+        if index >= check_at:
+            check_time(deadline)
+            check_at = index + dom.CHECK_EVERY
+        while index >= end:
+            close_frame(walk, number)
+            number = frame.outer
+            frame = frames[number]
+            end = ends[frame.node] if number else count
         tag = tags[index]
         if tag == TEXT:
-            if index >= muted_until:
-                buffer.append(tree.texts[index])
+            text = texts[index]
+            # White space that begins a block is not shown unless the block keeps lines; half of all texts are such.
+            if (parts or frame.lines or not text.isspace()) and index >= muted_until:
+                parts.append(text)
+                if index < link_until:
+                    walk.linked += len(text.strip())
+                if index < set_off_until:
+                    walk.set_off += len(text.strip())
             index += 1
             continue
-        if tag == "br":
-            buffer.append(LINE)
-        elif index in writer.sums.skipped:
+        if tag in NEVER_SHOWN:
             index = ends[index]
             continue
-        elif tag in IMAGES or tag in VIDEOS:
-            flush(writer, frame)
-            write_media(writer, index, frame)
-            index = ends[index]
-            continue
-        elif index != start and is_boilerplate(tree, writer.sums, writer.region, index, writer.limits):
-            index = ends[index]
-            continue
-        if is_muted(tree, index, tag):
-            muted_until = max(muted_until, ends[index])
-        if opens_block(tree, index, tag):
-            flush(writer, frame)
-            if tag == "table" and write_table(writer, index, frame):
+        known, kinds = attributes[index], 0
+        if known:
+            if names := known.get("class"):
+                kinds = KINDS[names]
+            if ("hidden" in known or "style" in known or kinds & HIDDEN) and is_hidden(tag, known, kinds):
                 index = ends[index]
                 continue
-            frames.append(frame)
-            frame = open_frame(writer, index, tag, frame)
-        index += 1
-    for outer in [frame, *reversed(frames)]:
-        flush(writer, outer)
-
-
-def is_muted(tree: Tree, index: int, tag: str) -> bool:
-    """Say whether an element's text is not read out, though its pictures may be content."""
-    return tag in MUTED or tree.attributes[index].get("aria-hidden") == "true"
-
-
-def opens_block(tree: Tree, index: int, tag: str) -> bool:
-    """Say whether an element begins a text of its own: a block, or an inline element that is a caption by its class."""
-    return tag in BLOCKS or not CAPTION_WORDS.isdisjoint(words_at(tree, index))
-
-
-def open_frame(writer: Writer, index: int, tag: str, outer: Frame) -> Frame:
-    """Describe a block that begins."""
-    tree, sums = writer.tree, writer.sums
-    names = words_at(tree, index)
-    has_media = count_within(sums.media, tree, index) > 0
-    figure = outer.figure
-    named = not figure and not FIGURE_WORDS.isdisjoint(names) and tag not in ("html", "body", "article", "main")
-    small = within(sums.chars, tree, index) <= writer.max_caption_chars
-    if tag == "figure" or (named and has_media and small):
-        figure = index
-    is_caption = tag == "figcaption" or (not has_media and not CAPTION_WORDS.isdisjoint(names))
-    return Frame(tree.ends[index], index, figure, outer.caption or is_caption, outer.lines or tag in ("pre", "listing"))
-
-
-def write_media(writer: Writer, index: int, frame: Frame) -> None:
-    """Write a picture or video, unless it stands beside its own twin in a `noscript`."""
-    tree = writer.tree
-    if tree.tags[index] in VIDEOS:
-        video = find_video(tree, index, writer.base)
-        if video is not None:
-            writer.pieces.append(Piece(video, frame))
-            writer.beside = None
-        return
-    image = find_image(tree, index, writer.base, writer.image_width_px)
-    if image is None:
-        return
-    place = tree.parents[index]
-    if tree.tags[place] == "picture":
-        place = tree.parents[place]
-    fallback = tree.tags[place] == "noscript"
-    if fallback:
-        place = tree.parents[place]
-    if writer.beside == (place, not fallback):
-        writer.beside = None
-        return
-    writer.pieces.append(Piece(image, frame))
-    writer.beside = (place, fallback)
-
-
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A table cell: its element and the columns it covers, `first` to `last`."""
-
-    node: int
-    first: int
-    last: int
-
-
-MAX_CELL_CHARS = 500
-"""Characters of a cell from which a table is there for layout."""
-
-MAX_WAITING = 200
-"""Cells that wait for a caption below them."""
-
-MAX_SPAN = 1_000
-"""Columns or rows that a cell can claim (HTML standard)."""
-
-MAX_COVERED = 32
-"""Columns that are looked at for cells reaching down from rows above; more would cost more than linear time."""
-
-
-def read_rows(tree: Tree, table: int, skipped: set[int]) -> list[list[Cell]] | None:
-    """Read the cells of a table row by row; None if it holds another table."""
-    rows: list[list[Cell]] = []
-    covered: dict[int, int] = {}  # column → the last row that a cell above reaches down to, counted from 1
-    index, stop = table + 1, tree.ends[table]
-    while index < stop:
-        tag = tree.tags[index]
-        if index in skipped:
-            index = tree.ends[index]
+            if "aria-hidden" in known and known["aria-hidden"] == "true":
+                muted_until = max(muted_until, ends[index])
+        if tag in BLOCKS or kinds & CAPTION:
+            if parts:
+                flush(walk, number)
+            frame = open_frame(walk, index, tag, number, kinds)
+            number, end = len(frames) - 1, ends[index]
+            if tag in TABLE_PARTS:
+                open_part(walk.tables, tree, frame, number)
+        elif tag == "br":
+            parts.append(LINE)
+        elif tag == "a":
+            if frame.tag in HEADINGS and copies_address(tree, index):
+                index = ends[index]
+                continue
+            link_until = max(link_until, ends[index])
+            walk.link = known.get("href") or ""
+        elif tag in SET_OFF:
+            set_off_until = max(set_off_until, ends[index])
+        elif tag in MEDIA:
+            if not is_icon(known):
+                if parts:
+                    flush(walk, number)
+                walk.pieces.append(Piece(index, number))
+                walk.media += 1
+            index = ends[index]
             continue
-        if tag == "table":
-            return None
-        if tag == "tr":
-            rows.append([])
-        if tag in ("td", "th") and rows:
-            first = rows[-1][-1].last + 1 if rows[-1] else 0
-            while covered.get(first, 0) >= len(rows):
-                first += 1
-            last = first + read_span(tree, index, "colspan") - 1
-            below = len(rows) + read_span(tree, index, "rowspan") - 1
-            covered |= dict.fromkeys(range(first, min(last + 1, MAX_COVERED)), below)
-            rows[-1].append(Cell(index, first, last))
+        if tag in MUTED:
+            muted_until = max(muted_until, ends[index])
         index += 1
-    return [row for row in rows if row]
+    while number >= 0:
+        close_frame(walk, number)
+        number = frames[number].outer
+    group_figures(tree, walk)
+    return Reading(walk.pieces, frames)
 
 
-def read_span(tree: Tree, cell: int, name: str) -> int:
-    """Read how many columns or rows a cell covers."""
-    span = tree.attributes[cell].get(name) or ""
-    return min(int(span), MAX_SPAN) if re.fullmatch(r"[1-9][0-9]{0,3}", span) else 1
+def copies_address(tree: Tree, link: int) -> bool:
+    """Say whether a link in a heading is there to copy the address of the heading."""
+    inside = tree.texts[link + 1 : min(tree.ends[link], link + 4)]
+    return "".join(inside).strip() in ANCHOR_SIGNS
 
 
-def write_table(writer: Writer, table: int, frame: Frame) -> bool:
-    """Write a table of figures or of data; False if it is only there for layout, and its cells are blocks."""
-    tree, sums = writer.tree, writer.sums
-    rows = read_rows(tree, table, sums.skipped)
-    if not rows:
+def is_hidden(tag: str, attributes: dict[str, str | None], kinds: int) -> bool:
+    """Say whether the page hides an element; `kinds` is what its class says."""
+    if tag in ("html", "body"):
         return False
-    if count_within(sums.media, tree, table):
-        return write_figures(writer, rows, frame)
-    sizes = [within(sums.chars, tree, cell.node) for row in rows for cell in row]
-    if len(rows) < 2 or max(map(len, rows)) < 2 or max(sizes) > MAX_CELL_CHARS:
-        return False
-    node = Frame(tree.ends[table], table, frame.figure, frame.caption)
-    for index in range(table, rows[0][0].node):
-        if tree.tags[index] == "caption" and (title := cell_text(writer, index)):
-            writer.pieces.append(Piece(Text(title), node))
-    lines = ["\t".join(cell_text(writer, cell.node) for cell in row).strip() for row in rows]
-    if text := "\n".join(line for line in lines if line):
-        writer.pieces.append(Piece(Text(text), node))
-    return True
+    if "hidden" in attributes or kinds & HIDDEN:
+        return True
+    style = attributes.get("style")
+    return bool(style) and HIDDEN_STYLE.search(style or "") is not None
 
 
-def cell_text(writer: Writer, index: int) -> str:
-    """Read what a cell shows on one line."""
-    tree = writer.tree
-    parts, stop = [], tree.ends[index]
-    while index < stop:
-        tag = tree.tags[index]
-        if tag == TEXT:
-            parts.append(tree.texts[index])
-        elif index in writer.sums.skipped or is_muted(tree, index, tag):
-            index = tree.ends[index]
+MAX_ICON_PX = 24
+
+
+def is_icon(attributes: dict[str, str | None]) -> bool:
+    """Say whether a picture is as small as the text around it: it neither is content nor ends a sentence."""
+    sides = [side_of(attributes.get(name)) for name in ("width", "height")]
+    given = [side for side in sides if side is not None]
+    return bool(given) and (len(given) == 2 or given[0] <= 1) and max(given) <= MAX_ICON_PX
+
+
+def open_frame(walk: Walk, index: int, tag: str, outer: int, kinds: int) -> Frame:
+    """Begin a block."""
+    lines = walk.frames[outer].lines or tag in ("pre", "listing")
+    caption = tag == "figcaption" or kinds & CAPTION > 0
+    frame = Frame(index, tag, outer, len(walk.pieces), walk.media, 0, lines, caption)
+    walk.frames.append(frame)
+    return frame
+
+
+def flush(walk: Walk, number: int) -> None:
+    """Write the text gathered so far: one piece, or one a paragraph where line breaks part it."""
+    text, linked, set_off, frame = "".join(walk.parts), walk.linked, walk.set_off, walk.frames[number]
+    walk.parts.clear()
+    walk.linked = walk.set_off = 0
+    if frame.lines:
+        blocks = ["\n".join(line.rstrip() for line in text.replace(LINE, "\n").split("\n")).strip("\n")]
+    elif LINE in text:
+        blocks = [fold_lines(block) for block in PARAGRAPH.split(text)]
+    else:
+        blocks = [" ".join(text.split())]
+    for block in blocks:
+        if not block or block.isspace():
             continue
-        elif tag == "br" or tag in BLOCKS:
-            parts.append(" ")
-        index += 1
-    return " ".join("".join(parts).split())
+        taken = min(linked, len(block))
+        linked -= taken
+        # A link alone in its block that opens a picture only enlarges one that stands elsewhere.
+        alone = taken == len(block) and frame.first == len(walk.pieces) and not frame.caption
+        if not (alone and PICTURE_FILE.search(walk.link)):
+            walk.pieces.append(Piece(frame.node, number, block, taken, min(set_off, len(block))))
 
 
-def write_figures(writer: Writer, rows: list[list[Cell]], frame: Frame) -> bool:
-    """Write a table that lays out pictures over their captions; False if no cell is a caption.
+def fold_lines(block: str) -> str:
+    """Fold the white space of each line."""
+    return "\n".join(" ".join(line.split()) for line in block.split(LINE)).strip("\n")
 
-    A caption cell ends the figure made of the cells above it, so that it stands right after its pictures.
-    """
-    captions = {cell.node for row in rows for cell in row if is_caption_cell(writer, cell)}
-    if not captions:
+
+def close_frame(walk: Walk, number: int) -> None:
+    """End a block: write its text, and lay out the table that ends with it."""
+    frame = walk.frames[number]
+    if walk.parts:
+        flush(walk, number)
+    frame.media = walk.media - frame.media
+    frame.caption = frame.caption and frame.media == 0
+    if frame.tag == "table" and walk.tables:
+        lay_out(walk.tables.pop(), number, walk.frames, walk.pieces)
+    frame.stop = len(walk.pieces)
+
+
+MAX_FIGURE_CHARS = 1_000
+"""Characters up to which an element named like a figure is one."""
+
+MAX_SHAPE_CHARS, MAX_SHAPE_PIECES = 500, 5
+"""Characters and pieces up to which a picture and the text below it are a figure by their shape alone."""
+
+MAX_SHAPE_SHARE = 0.2
+"""Share of the page's text from which such an element is the page."""
+
+SHAPES = words("div section li")
+
+
+def group_figures(tree: Tree, walk: Walk) -> None:
+    """Pass captions and figures down to the frames in them; the innermost `figure` counts, else the outermost."""
+    frames = walk.frames
+    sums = list(accumulate((len(piece.text) for piece in walk.pieces), initial=0))
+    linked = list(accumulate((piece.linked for piece in walk.pieces), initial=0))
+    for frame in frames[1:]:
+        outer = frames[frame.outer]
+        if outer.caption:
+            frame.caption = True
+        frame.figure = frame.node if frame.tag == "figure" else outer.figure
+        if frame.figure or not frame.media:
+            continue
+        chars = sums[frame.stop] - sums[frame.first]
+        names = tree.attributes[frame.node].get("class")
+        named = names and frame.tag not in ("body", "main", "article") and KINDS[names] & NAMED_FIGURE
+        if (named and chars <= MAX_FIGURE_CHARS) or (
+            frame.tag in SHAPES
+            and frame.media == 1
+            and 0 < chars <= min(MAX_SHAPE_CHARS, MAX_SHAPE_SHARE * sums[-1])
+            and has_shape(walk, frame, 2 * (linked[frame.stop] - linked[frame.first]) > chars)
+        ):
+            frame.figure = frame.node
+
+
+def has_shape(walk: Walk, frame: Frame, linked: bool) -> bool:
+    """Say whether an element holds a picture and then a few texts: no title, and no links but those of a credit."""
+    pieces = walk.pieces[frame.first : frame.stop]
+    tags = [walk.frames[piece.frame].tag for piece in pieces[1:]]
+    # A list item with a picture is a step with its instruction, unless its text stands in blocks of its own.
+    titled = "h1" in tags or "li" in tags
+    if pieces[0].text or titled or len(pieces) > MAX_SHAPE_PIECES:
         return False
-    waiting: list[Cell] = []
-    for row in rows:
-        waiting += [cell for cell in row if cell.node not in captions]
-        for caption in (cell for cell in row if cell.node in captions):
-            above = [cell for cell in waiting if cell.first <= caption.last and caption.first <= cell.last]
-            if not above or len(waiting) > MAX_WAITING:
-                above = waiting
-            nodes = {cell.node for cell in above}
-            waiting = [cell for cell in waiting if cell.node not in nodes]
-            for cell in (*above, caption):
-                write_cell(writer, cell, replace(frame, figure=caption.node))
-    for cell in waiting:
-        write_cell(writer, cell, frame)
-    return True
-
-
-def is_caption_cell(writer: Writer, cell: Cell) -> bool:
-    """Say whether a cell is a caption by its class, or by that of the first element in it."""
-    tree = writer.tree
-    first = next((node for node in range(cell.node + 1, tree.ends[cell.node]) if tree.tags[node] != TEXT), cell.node)
-    named = not CAPTION_WORDS.isdisjoint(words_at(tree, cell.node) | words_at(tree, first))
-    return named and count_within(writer.sums.media, writer.tree, cell.node) == 0
-
-
-def write_cell(writer: Writer, cell: Cell, frame: Frame) -> None:
-    """Write what a cell holds."""
-    stop = writer.tree.ends[cell.node]
-    write_range(writer, cell.node, stop, replace(frame, end=stop, node=cell.node))
+    return not linked or starts_credit(pieces[1].text)

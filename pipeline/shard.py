@@ -116,6 +116,10 @@ def load_sample(row: dict[str, Any], folder: Folder, files: OpenFiles) -> Interl
         images=tuple(pictures),
         origin=Origin(**row["origin"]),
         fetched=row["fetched"],
+        canonical=row["canonical"],
+        published=row["published"],
+        author=row["author"],
+        licence=row["licence"],
     )
 
 
@@ -134,8 +138,12 @@ def write_sample(tar: tarfile.TarFile, sample: Interleaved, shard: str) -> dict[
     return {
         "key": sample.key,
         "url": sample.url,
+        "canonical": sample.canonical,
         "title": sample.title,
         "language": sample.language,
+        "published": sample.published,
+        "author": sample.author,
+        "licence": sample.licence,
         "shard": shard,
         "offset": start,
         "length": tar.offset - start,

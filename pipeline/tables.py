@@ -127,8 +127,12 @@ SAMPLES = Table(
         [
             ("key", pa.string()),
             ("url", pa.string()),
+            ("canonical", pa.string()),
             ("title", pa.string()),
             ("language", pa.string()),
+            ("published", TIME_TYPE),
+            ("author", pa.string()),
+            ("licence", pa.string()),
             ("items", pa.list_(pa.struct([("text", pa.string()), ("image", pa.int32())]))),
             ("images", pa.list_(IMAGE_TYPE)),
             ("origin", ORIGIN_TYPE),

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 from urllib.parse import unquote
@@ -54,6 +55,9 @@ class Capture:
     images: int
     videos: int
     origin: Origin
+    published: datetime | None
+    author: str
+    licence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +280,8 @@ def uses(
 def capture_of(document: Document) -> Capture:
     """Sum up a document."""
     texts, images, videos = (sum(isinstance(i, kind) for i in document.items) for kind in (Text, ImageRef, VideoRef))
-    return Capture(document.title, document.language, texts, images, videos, document.origin)
+    said = (document.published, document.author, document.licence)
+    return Capture(document.title, document.language, texts, images, videos, document.origin, *said)
 
 
 def near_urls(url: str, folder: Folder) -> list[str]:
@@ -328,7 +333,8 @@ def print_story(story: Story, as_json: bool, console: Console) -> None:
     say(console, f"key {story.key}", "dim")
     for capture in story.captures:
         counts = ((capture.texts, "text"), (capture.images, "image"), (capture.videos, "video"))
-        facts = [*(counted(count, noun) for count, noun in counts), capture.language]
+        facts = [*(counted(count, noun) for count, noun in counts), capture.language, capture.author]
+        facts += [f"published {capture.published:%Y-%m-%d}" if capture.published else "", capture.licence]
         say(console, f"✓ extract: {', '.join(filter(None, facts))} - {capture.title}", "green")
         say(console, f"  from {capture.origin.file} at byte {capture.origin.offset}", "dim")
     print_media(story.media, console)

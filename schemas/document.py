@@ -1,6 +1,6 @@
 """A document: the text of a page and references to its media, in reading order.
 
-    Page → Document(url, title, language, items=(Text, ImageRef, Text, VideoRef, ...))
+    Page → Document(url, title, language, items=(Text, ImageRef, Text, VideoRef, ...), published, author, ...)
 
 A `Text` is one block of the page (a paragraph, a heading, a list item, a caption, a table); it never spans a
 medium. A caption belongs to its image (`ImageRef.caption`) and stands once more in reading order, as the `Text`
@@ -50,7 +50,11 @@ Item = Text | ImageRef | VideoRef
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A page's content. `language` is a BCP 47 tag in lower case, empty where unknown."""
+    """A page's content, and what the page says of itself, empty where it says nothing.
+
+    `language` is a BCP 47 tag in lower case; `canonical` and `licence` are absolute URLs; `published` is UTC, at
+    midnight where the page names only the day; `author` holds names, separated by commas.
+    """
 
     url: str
     title: str
@@ -58,6 +62,10 @@ class Document:
     items: tuple[Item, ...]
     origin: Origin
     fetched: datetime | None = None
+    canonical: str = ""
+    published: datetime | None = None
+    author: str = ""
+    licence: str = ""
 
     @property
     def key(self) -> str:
@@ -87,6 +95,10 @@ DOCUMENT_SCHEMA = pa.schema(
         ("items", pa.list_(ITEM_TYPE)),
         ("origin", ORIGIN_TYPE),
         ("fetched", TIME_TYPE),
+        ("canonical", pa.string()),
+        ("published", TIME_TYPE),
+        ("author", pa.string()),
+        ("licence", pa.string()),
     ]
 )
 
@@ -132,6 +144,10 @@ def document_to_row(document: Document) -> dict[str, object]:
         "items": [item_to_row(item) for item in document.items],
         "origin": origin_to_row(document.origin),
         "fetched": document.fetched,
+        "canonical": document.canonical,
+        "published": document.published,
+        "author": document.author,
+        "licence": document.licence,
     }
 
 
@@ -144,4 +160,8 @@ def document_from_row(row: dict[str, Any]) -> Document:
         items=tuple(item_from_row(item) for item in row["items"]),
         origin=Origin(**row["origin"]),
         fetched=row["fetched"],
+        canonical=row["canonical"],
+        published=row["published"],
+        author=row["author"],
+        licence=row["licence"],
     )

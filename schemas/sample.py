@@ -18,7 +18,10 @@ from schemas import SCHEMA_VERSION
 from schemas.page import Origin, origin_to_row
 
 INTERLEAVED = "interleaved"
-FIELDS = ("key", "url", "title", "language", "fetched", "origin", "texts", "images", "parts")
+FIELDS = (
+    "key", "url", "canonical", "title", "language", "published", "author", "licence", "fetched", "origin", "texts",
+    "images", "parts",
+)  # fmt: skip
 """What the JSON of a sample holds beside `schema` and `kind`."""
 
 
@@ -39,7 +42,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Interleaved:
-    """A document with its pictures: `items` holds texts and indices into `images`, in reading order."""
+    """A document with its pictures: `items` holds texts and indices into `images`, in reading order.
+
+    What the page says of itself is as in `Document`.
+    """
 
     key: str
     url: str
@@ -49,6 +55,10 @@ class Interleaved:
     images: tuple[Picture, ...]
     origin: Origin
     fetched: datetime | None = None
+    canonical: str = ""
+    published: datetime | None = None
+    author: str = ""
+    licence: str = ""
 
 
 def part_name(index: int, format: str) -> str:
@@ -64,8 +74,12 @@ def to_members(sample: Interleaved) -> list[tuple[str, bytes]]:
         "kind": INTERLEAVED,
         "key": sample.key,
         "url": sample.url,
+        "canonical": sample.canonical,
         "title": sample.title,
         "language": sample.language,
+        "published": sample.published and sample.published.isoformat(),
+        "author": sample.author,
+        "licence": sample.licence,
         "fetched": sample.fetched and sample.fetched.isoformat(),
         "origin": origin_to_row(sample.origin),
         "texts": [item if isinstance(item, str) else None for item in sample.items],
@@ -120,6 +134,10 @@ def from_members(members: Iterable[tuple[str, bytes]]) -> Interleaved:
         images=tuple(picture_from_part(part, by_name[part["name"]]) for part in header["parts"]),
         origin=Origin(**header["origin"]),
         fetched=header["fetched"] and datetime.fromisoformat(header["fetched"]),
+        canonical=header["canonical"],
+        published=header["published"] and datetime.fromisoformat(header["published"]),
+        author=header["author"],
+        licence=header["licence"],
     )
 
 

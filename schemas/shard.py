@@ -13,13 +13,18 @@ from typing import Any
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION
+from schemas.page import TIME_TYPE
 
 INDEX_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("url", pa.string()),
+        ("canonical", pa.string()),
         ("title", pa.string()),
         ("language", pa.string()),
+        ("published", TIME_TYPE),
+        ("author", pa.string()),
+        ("licence", pa.string()),
         ("shard", pa.string()),
         ("offset", pa.int64()),
         ("length", pa.int64()),

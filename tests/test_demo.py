@@ -21,6 +21,8 @@ from pipeline.demo.dice import Dice
 from pipeline.demo.draw import draw_scene
 from pipeline.demo.files import SiteFile, encode, page_files
 from pipeline.demo.page import DIRT, LAYOUTS, draft_page, fill
+from pipeline.extract import ExtractConfig, extract_document
+from schemas.page import Origin, Page
 
 SMALL = len(DIRT)
 
@@ -194,6 +196,21 @@ def test_charsets_and_languages(by_url, expected):
         assert "café".encode("latin-1") in file.data
     assert (expected["german"].language, expected["french"].language) == ("de", "fr")
     assert expected["german"].reason == expected["french"].reason == "the page is not in English"
+
+
+def test_pages_say_of_themselves_what_is_expected(by_url, expected):
+    told = 0
+    for page in expected.values():
+        file = by_url[page.url]
+        captured = Page(page.url, file.data, None, file.captured, Origin("site", 0))
+        found = extract_document(captured, ExtractConfig())
+        said = page.said
+        assert (found.canonical, found.published) == (said.canonical, said.published)
+        assert (found.author, found.licence) == (said.author, said.licence)
+        assert found.language == page.language
+        assert found.title.startswith(page.title)
+        told += said.author != ""
+    assert told == SMALL * 3 // 4
 
 
 def test_captures_of_one_page(files, expected):

@@ -31,6 +31,7 @@ def parse(text, max_nodes=100_000, max_depth=10_000, deadline=FOREVER):
         ('<meta charset="windows-1251">привет'.encode("cp1251"), "no-such", '<meta charset="windows-1251">привет'),
         ('<meta charset="utf-16">é'.encode(), None, '<meta charset="utf-16">é'),
         (b"a\0b", None, "a\ufffdb"),
+        ("a\0é".encode("latin-1"), "latin-1", "a\ufffdé"),
         (b"plain", "zlib", "plain"),
         (b"", None, ""),
     ],
@@ -72,6 +73,35 @@ def test_opaque_elements_have_no_inside():
     assert "svg" in tree.tags
 
 
+def script(text, kind="application/ld+json"):
+    return f"<script type='{kind}'>{text}</script>"
+
+
+def test_the_text_of_json_ld_is_kept():
+    tree = parse(script('{"a": "&amp;<p>"}', " Application/LD+JSON ") + script("b", "text/javascript") + "<script>c")
+    scripts = [text for tag, text in zip(tree.tags, tree.texts, strict=True) if tag == "script"]
+    assert scripts == ['{"a": "&amp;<p>"}', "", ""]
+    assert TEXT not in tree.tags
+
+
+def test_json_ld_that_does_not_fit_is_left_out_whole():
+    sizes = [dom.MAX_SCRIPT_CHARS - 10, 11, 4, 7, 6, 1]
+    tree = parse("".join(script("x" * size) for size in sizes))
+    kept = [len(text) for tag, text in zip(tree.tags, tree.texts, strict=True) if tag == "script"]
+    assert kept == [dom.MAX_SCRIPT_CHARS - 10, 0, 4, 0, 6, 0]
+
+
+def test_common_elements_have_their_own_names():
+    for name in dom.TAG_NAMES.values():
+        assert dom.LexborHTMLParser("").create_node(name).tag == name
+    assert dom.TEXT_ID not in dom.TAG_NAMES
+
+
+def test_a_page_cannot_have_the_parser_copy_its_options():
+    text = "<select><button><selectedcontent></selectedcontent></button><option selected>x</select>"
+    assert parse(text).texts.count("x") == 1
+
+
 def test_surrogates_in_references_do_not_survive():
     "".join(parse("<p title='&#xD800;'>&#xD800;&#0;").texts).encode()
 
@@ -81,6 +111,13 @@ def test_limits_of_the_parse():
     assert parse("<p>" + "<!-- c -->" * 100, max_nodes=50) == dom.TOO_MANY_NODES
     assert parse("<div>" * 60, max_depth=50) == dom.TOO_DEEP
     assert parse("<p>x" * 1_000, deadline=0.0) == dom.TIMEOUT
+
+
+@pytest.mark.parametrize("nodes", [4, 511, 512, 513, 1_024])
+def test_the_limit_of_nodes_is_exact(nodes):
+    text = "<br>" * (nodes - 3)  # with html, head and body
+    assert len(parse(text, max_nodes=nodes).tags) == nodes
+    assert parse(text, max_nodes=nodes - 1) == dom.TOO_MANY_NODES
 
 
 def test_nothing_recurses_in_a_deep_tree():

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import tarfile
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from PIL import Image
@@ -115,6 +117,13 @@ def test_a_sample_in_a_pipe_in_reading_order(dataset):
         "[image m001.jpg 90x100 Sunset]",
         "",
     ]
+
+
+def test_what_a_page_says_of_itself_is_shown(tmp_path):
+    said = {"author": "Jane Roe", "published": datetime(2024, 4, 3, tzinfo=UTC), "licence": "https://h.example/terms"}
+    fens = replace(next(one for one in PAGES if one.url == f"{HOST}/fens"), **said)
+    facts = told(make_dataset(tmp_path, [fens], IMAGES).root, FENS)[2].split(" · ")[3:]
+    assert facts == ["en", "Jane Roe", "published 2024-04-03", "captured 2024-05-01", "https://h.example/terms"]
 
 
 @pytest.mark.parametrize(
@@ -326,7 +335,8 @@ def test_a_sample_that_lacks_fields_is_told(tmp_path):
 def test_a_sample_with_fields_of_the_wrong_type_is_told(tmp_path):
     (name, data), *rest = sample_members("k")
     header = json.loads(data)
-    for wrong in ({"title": 3}, {"texts": [5, None]}, {"parts": [header["parts"][0] | {"format": []}]}, {"origin": {}}):
+    own = ({"title": 3}, {"author": 3}, {"licence": []}, {"canonical": None}, {"published": 3}, {"published": "soon"})
+    for wrong in (*own, {"texts": [5, None]}, {"parts": [header["parts"][0] | {"format": []}]}, {"origin": {}}):
         path = write_tar(tmp_path / "s.tar", [(name, json.dumps(header | wrong).encode()), *rest])
         assert "sample k is damaged: " in refusal(path, "k")
 

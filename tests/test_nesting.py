@@ -3,9 +3,20 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selectolax.lexbor import LexborHTMLParser
 
 from pipeline.dom import depth_of, parse_html
-from pipeline.nesting import TOO_DEEP, TOO_MANY_ATTRIBUTES, check_markup, scan_markup
+from pipeline.nesting import (
+    MAX_ATTRIBUTES,
+    QUICK_CHARS,
+    QUICK_TAGS,
+    TOO_DEEP,
+    TOO_MANY_ATTRIBUTES,
+    check_markup,
+    is_harmless,
+    scan_markup,
+    script_end,
+)
 
 FOREVER = float("inf")
 DEEP = 100_000
@@ -33,6 +44,11 @@ ATTACKS = {
     "a bogus comment": "<![CDATA[</b><b>" * DEEP,
     "a form lost in a table": "<form><table><caption><form></form></table></form>" * DEEP,
     "upper case": "<DIV>" * DEEP,
+    "a letter that is k in lower case": "<lin\u212a>" * DEEP,
+    "a letter that is S in upper case": "<div><style></\u017ftyle></div></style>" * DEEP,
+    "inside a script in a script": "<div><script><!--<script></script></div></script>" * DEEP,
+    "after a script in a script": "<script><!--<script>--></script><div>" * DEEP,
+    "after an empty comment": "<div><script><!--><script></script><b></script>" * DEEP,
 }
 
 
@@ -45,6 +61,75 @@ def test_too_many_attributes_are_refused():
     many = " ".join(f"a{i}" for i in range(60_000))
     assert check_markup(f"<p {many}>") == TOO_MANY_ATTRIBUTES
     assert check_markup(f"<script><a x='</script><p {many}>'>") == TOO_MANY_ATTRIBUTES
+
+
+@pytest.mark.parametrize("name", ["body", "HTML"])
+def test_attributes_that_the_parser_gathers_on_one_element_are_counted_together(name):
+    tags = "".join(f"<{name} " + " ".join(f"a{i}" for i in range(k, k + 900)) + ">" for k in range(0, 54_000, 900))
+    assert scan_markup(tags) == TOO_MANY_ATTRIBUTES
+    assert check_markup(tags) == TOO_MANY_ATTRIBUTES
+    assert check_markup(f"<{name} class=a>" + "x" * QUICK_CHARS) is None
+
+
+@pytest.mark.parametrize("unsure", ["<svg><title>", "<select><xmp>", "<math><![CDATA["])
+def test_what_is_open_counts_where_the_page_can_no_longer_be_read(unsure):
+    formatting = "".join(f"<b id={i}>" for i in range(1_500))
+    assert scan_markup("<div>" * 8_000 + unsure + "<div>" * 10_000) is None
+    assert scan_markup("<div>" * 9_000 + unsure + "<div>" * 12_000) == TOO_DEEP
+    assert scan_markup(formatting + unsure + "<p>x" * 500) is None
+    assert scan_markup(formatting + unsure + "<p>x" * 2_000) == TOO_DEEP
+
+
+def test_ordinary_pages_are_not_scanned():
+    item = '<li class="a b" id=\'c\'><a href=/d?e=f&g title="x>y">x</a> <b>y</b><img src = h alt /></li>'
+    code = "<script>for(i=0;i<n;i++)if(a<b&&c<d)x('<p class=\"'+y+'\">');</script>"
+    assert is_harmless((item * 5 + code) * 300 + "x" * QUICK_CHARS)
+    assert is_harmless("<p><b>x" * 9_000)  # the parser re-opens no more than three
+    assert not is_harmless("".join(f"<p><b id={i}>x" for i in range(2_000)))
+    assert not is_harmless("<p>" * (QUICK_TAGS + 1))
+
+
+def many_attributes(number, name="a"):
+    return " ".join(f"{name}{i}" for i in range(number))
+
+
+LONG_TAGS = {
+    "plain": f"<p {many_attributes(1_100)}>",
+    "one too many": f"<p {many_attributes(1_001)}>",
+    "slashes": f"<p {many_attributes(1_100).replace(' ', '/')}>",
+    "values": "<p " + " ".join(f"a{i}='<p>'" for i in range(1_100)) + ">",
+    "values that touch": "<p " + "".join(f'a{i}="x>"' for i in range(1_100)) + ">",
+    "unquoted values": "<p " + " ".join(f"a{i}=x'\"" for i in range(1_100)) + ">",
+    "names of quotes": "<p " + " ".join(f"a{i}\"<'" for i in range(1_100)) + ">",
+    "values left out": "<p " + " ".join(f"a{i}= " for i in range(2_300)) + ">",
+    "in a value": f"<!-- <a b=' --><p {many_attributes(1_100)}> ' >",
+    "after a quote": f"<a ' b=\"'><p {many_attributes(1_100)}> \" >",
+    "never closed": f"<p {many_attributes(1_100)}",
+    "one long value first": f"<p b='{'x' * 200_000}' {many_attributes(1_100)}>",
+    "a long name": f"<p{'x' * 200_000} {many_attributes(1_100)}>",
+    "gathered": "".join(f"<body {many_attributes(100, f'n{i}x')}>" for i in range(20)),
+    "gathered, with quotes": "".join(f"<body '{i} {many_attributes(100, f'n{i}x')}>" for i in range(20)),
+}
+
+
+@pytest.mark.parametrize("name", LONG_TAGS)
+def test_a_long_page_with_a_long_tag_is_scanned(name):
+    assert not is_harmless(LONG_TAGS[name] + "x" * QUICK_CHARS)
+
+
+QUOTING = st.lists(
+    st.sampled_from([*"ab<>/='\" \n", "<p ", "='", '="', "-->", "<!--", "<script>", "'>", '">']), max_size=8
+)
+
+
+@given(QUOTING.map("".join), QUOTING.map("".join), st.sampled_from([" ", "='<' ", '="x>"', "=a'/", '" ', " = ' '"]))
+@settings(deadline=None, max_examples=100)
+def test_no_quoting_hides_a_long_tag(before, after, between):
+    """What the parser reads as an element with too many attributes is never called harmless."""
+    text = before + "".join(f"a{i}{between}" for i in range(MAX_ATTRIBUTES + 1)) + after + ">"
+    tree = parse_html(text, 100_000, 10_000, FOREVER)
+    if max(map(len, tree.attributes)) > MAX_ATTRIBUTES:
+        assert not is_harmless(text + "x" * QUICK_CHARS)
 
 
 @pytest.mark.parametrize("part", ["<", "<a", "<p a=", '<p a="', "<!--", "<svg>", "<svg><title>", "</p", "&amp", "<p>x"])
@@ -62,6 +147,8 @@ HARMLESS = [
     "<p><math><mi>x</mi><mo>=</mo><mspace/></math>" * 10_000,
     "<script>" + "'<div>'+" * DEEP + "</script><p>x",
     "<!--" + "<div>" * DEEP + "-->",
+    "<div><script><!-- <script></script> --></script></div>" * 20_000,
+    "<script><!--<script></script>" + "<div>" * DEEP + "--></script><p>x",
 ]
 
 
@@ -71,6 +158,16 @@ def test_long_honest_pages_pass(text):
 
 
 TAGS = ["div", "p", "table", "td", "b", "svg", "title", "select", "h1", "li", "dd", "form", "button", "a", "math", "mi"]
+
+
+MARKS = ["<!--", "-->", "<script>", "</script>", "-", ">", "<script/", "</SCRIPT ", "x", "--", "</scriptx>"]
+
+
+@given(st.lists(st.sampled_from(MARKS), max_size=10).map("".join))
+@settings(deadline=None, max_examples=200)
+def test_a_script_ends_where_the_parser_ends_it(text):
+    script = LexborHTMLParser("<script>" + text).css_first("script")
+    assert script.text() == text[: script_end(text, 0)]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(TAGS)), max_size=12))

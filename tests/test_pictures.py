@@ -47,6 +47,20 @@ def test_srcset(text, expected):
         ("<img src=a.jpg data-src=data:image/gif;base64,R0>", "a.jpg"),
         ("<picture><source srcset='w.webp 1200w' type=image/webp><img src=a.jpg></picture>", "w.webp"),
         ("<picture><source srcset=x.jxl type=image/jxl><source srcset=w.webp><img src=a.jpg></picture>", "w.webp"),
+        (
+            "<picture><source srcset=n.webp media='(max-width: 9px)'><source srcset=w.webp><img src=a.jpg></picture>",
+            "w.webp",
+        ),
+        ("<picture><source srcset='s.webp 500w'><source srcset='m.webp 1100w, l.webp 2000w'><img></picture>", "m.webp"),
+        ("<picture><source srcset='s.webp 500w,'><source srcset=', l.webp 900w'><img></picture>", "l.webp"),
+        ("<picture><source srcset='x.avif 1100w' type=image/avif><source srcset='w.jpg 500w'><img></picture>", "w.jpg"),
+        ("<picture><source srcset=x.avif type=image/avif><img src=a.jpg></picture>", "x.avif"),
+        ("<picture><source srcset=a.webp data-srcset=b.webp><img src=a.jpg></picture>", "b.webp"),
+        ("<picture><source srcset=blank.gif><source><img src=a.jpg></picture>", "a.jpg"),
+        ("<picture><source srcset=w.webp><img src=a.jpg srcset=b.jpg></picture>", "b.jpg"),
+        ("<div><source srcset=w.webp><img src=a.jpg></div>", "a.jpg"),
+        ("<picture>" + "<source>" * 70 + "<source srcset=w.webp><img src=a.jpg></picture>", "a.jpg"),
+        ("<picture><img src=a.jpg><source srcset=w.webp></picture>", "a.jpg"),
         ("<img src=assets/pixel-phone.jpg>", "assets/pixel-phone.jpg"),
         ("<img src=blank.gif>", "blank.gif"),
     ],
@@ -64,6 +78,7 @@ def test_no_picture():
 def test_what_cannot_be_resolved_is_kept_for_the_fetch_to_refuse():
     assert image("<img src='http://[bad'>").url == "http://[bad"
     assert image(f"<img src='data:image/png;base64,{'A' * 5_000}'>").url.startswith("data:image/png")
+    assert image("<img src='http://[bad\x01\x7f\x85'>").url == "http://[bad"
     assert len(image(f"<img src='data:image/png;base64,{'A' * 5_000}'>").url) == 1_000
 
 

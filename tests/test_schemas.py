@@ -59,6 +59,10 @@ DOCUMENTS = st.builds(
     items=st.lists(ITEMS, max_size=6).map(tuple),
     origin=ORIGINS,
     fetched=TIMES,
+    canonical=TEXTS,
+    published=TIMES,
+    author=TEXTS,
+    licence=TEXTS,
 )
 PICTURES = st.builds(
     Picture,
@@ -88,6 +92,10 @@ def samples(draw):
         images=images,
         origin=draw(ORIGINS),
         fetched=draw(TIMES),
+        canonical=draw(TEXTS),
+        published=draw(TIMES),
+        author=draw(TEXTS),
+        licence=draw(TEXTS),
     )
 
 
@@ -165,7 +173,7 @@ def test_schemas_name_every_field_of_their_types():
     assert {*REJECTED_SCHEMA.names} == {"key"} | {field.name for field in dataclasses.fields(Rejected)}
 
 
-@pytest.mark.parametrize("field", ["url", "title"])
+@pytest.mark.parametrize("field", ["url", "title", "author"])
 def test_a_lone_surrogate_cannot_be_written(field):
     document = dataclasses.replace(Document("u", "t", "en", (), Origin("f", 0)), **{field: "a\ud800b"})
     with pytest.raises(ValueError, match="surrogates not allowed"):
@@ -266,6 +274,8 @@ def test_the_index_points_at_the_bytes(tmp_path, written):
         assert row["shard"] == path.name
         assert (row["texts"], row["chars"]) == (len(texts), sum(map(len, texts)))
         assert row["words"] == sum(len(text.split()) for text in texts)
+        for name in ("url", "canonical", "title", "language", "published", "author", "licence"):
+            assert row[name] == getattr(sample, name)
     ends = [row["offset"] + row["length"] for row in rows]
     assert [row["offset"] for row in rows] == [0, *ends[:-1]]
 
@@ -363,5 +373,5 @@ def test_a_known_sample_keeps_its_bytes(tmp_path):
     write_tar(path, [SAMPLE])
     assert (
         hashlib.sha256(path.read_bytes()).hexdigest()
-        == "e04183203b2acb139a2376c07a091de4ebe7f5b47c6d7c5e8fca4e07148ea3fb"
+        == "83523b83f126f0f2451327dc9d5efbaff32f13bd9228fe02b603ccc6bbcd728c"
     )

@@ -1,6 +1,8 @@
 """What became of pages and pictures, told from the tables alone."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
 import pytest
@@ -210,6 +212,15 @@ def test_a_story_for_a_person(dataset):
         f"             {GONE}",
         "",
     ]
+
+
+def test_what_a_page_says_of_itself_is_told(tmp_path):
+    said = {"author": "Jane Roe", "published": datetime(2024, 4, 3, tzinfo=UTC), "licence": "https://h.example/terms"}
+    folder = make_dataset(tmp_path, [replace(page(FENS, Text("One two three"), title="A walk"), **said)], IMAGES)
+    story = why.why(FENS, folder)
+    line = "✓ extract: 1 text, 0 images, 0 videos, en, Jane Roe, published 2024-04-03, https://h.example/terms - A walk"
+    assert line in print_lines(story)
+    assert json.loads(print_lines(story, as_json=True)[0])["captures"][0]["published"] == "2024-04-03 00:00:00+00:00"
 
 
 def test_a_story_in_json(dataset):

@@ -22,6 +22,7 @@ import fsspec
 
 from pipeline.demo import words
 from pipeline.demo.files import FIRST_CAPTURE, SiteFile, page_files, shared_files
+from pipeline.demo.html import Said, said_by
 from pipeline.demo.page import Extra, Picture, draft_page
 from pipeline.demo.tell import facts_of
 from pipeline.demo.world import Scene, scene
@@ -54,8 +55,8 @@ class ExpectedPage:
     """What a correct build makes of a page.
 
     `reason` is empty where the page is to be kept. `pictures` are to be kept in this order, each under any address
-    of its copies; `extras` are not. `texts` must be extracted, `boilerplate` must not; `title` is the page's own.
-    `mirror_url` is a second address of the same page, of which one is to be kept.
+    of its copies; `extras` are not. `texts` must be extracted, `boilerplate` must not; `title` is the page's own,
+    `said` what else it says of itself. `mirror_url` is a second address of the same page, of which one is to be kept.
     """
 
     index: int
@@ -70,6 +71,7 @@ class ExpectedPage:
     extras: tuple[Extra, ...]
     texts: tuple[str, ...]
     boilerplate: tuple[str, ...]
+    said: Said
 
 
 def site(pages: int, seed: int) -> Iterator[SiteFile]:
@@ -98,6 +100,7 @@ def describe_expected(seed: int, pages: int) -> Iterator[ExpectedPage]:
             extras=draft.extras,
             texts=(*draft.intro, *section_texts, *draft.outro),
             boilerplate=(*boilerplate, *words.COMMENTS),
+            said=said_by(draft),
         )
 
 

@@ -7,11 +7,15 @@ page's kind of dirt decides how images are referred to and how the bytes are cod
 from __future__ import annotations
 
 import base64
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from html import escape
 from urllib.parse import unquote
 
 from pipeline.demo import words
-from pipeline.demo.page import ADVERT_HOST, CDN, Extra, PageDraft, Picture, Section, image_folder, related
+from pipeline.demo.page import ADVERT_HOST, CDN, Extra, PageDraft, Picture, Section, cast_of, image_folder, related
 
 ADVERT_FILES = 8
 AVATAR_FILES = 6
@@ -23,6 +27,8 @@ TINY_GIF = (
 )
 PLACEHOLDER = "data:image/gif;base64," + base64.b64encode(TINY_GIF).decode()
 
+FIRST_DAY = datetime(2025, 1, 1, 9, tzinfo=UTC)
+LICENCES = ("by/4.0", "by-sa/4.0", "by-nc/4.0")
 CLOSING_TAGS_LEFT_OUT = ("</p>", "</li>", "</td>", "</tr>", "</figcaption>", "</div>")
 
 
@@ -56,9 +62,58 @@ def head_html(draft: PageDraft) -> str:
         lines.append('<meta name="robots" content="noindex, noai, noimageai">')
     lines.append('<meta name="viewport" content="width=device-width, initial-scale=1">')
     lines.append(f'<meta property="og:title" content="{escape(draft.title)}">')
+    lines += said_lines(draft)
     lines.append("<style>body{font-family:sans-serif;max-width:60rem;margin:auto}.cookie{position:fixed}</style>")
     lines.append('<script>window.dataLayer = [{"event": "page", "paid": "<p>no text of the page</p>"}];</script>')
     return "<head>\n" + "\n".join(filter(None, lines)) + "\n</head>"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a page says of itself; empty where it says nothing."""
+
+    canonical: str = ""
+    published: datetime | None = None
+    author: str = ""
+    licence: str = ""
+
+
+def said_by(draft: PageDraft) -> Said:
+    """Return what a page says of itself; one page in four says nothing."""
+    if draft.index % 4 == 3:
+        return Said()
+    licence = f"https://creativecommons.org/licenses/{LICENCES[draft.index % len(LICENCES)]}/"
+    day = FIRST_DAY + timedelta(days=draft.index % 300)
+    return Said(draft.url, day, cast_of(draft.seed, draft.index)[0], licence)
+
+
+def said_lines(draft: PageDraft) -> list[str]:
+    """Write what a page says of itself as Open Graph has it, as JSON-LD or as Dublin Core, by the page's number."""
+    said = said_by(draft)
+    if said.published is None:
+        return []
+    author, url = escape(said.author), escape(said.canonical)
+    match draft.index % 4:
+        case 0:
+            return [
+                f'<link rel="canonical" href="{url}">',
+                f'<link rel="license" href="{said.licence}">',
+                f'<meta name="author" content="{author}">',
+                f'<meta property="article:published_time" content="{said.published.isoformat()}">',
+            ]
+        case 1:
+            person = {"@type": "Person", "@id": "#author", "name": said.author}
+            day = said.published.isoformat().replace("+00:00", "Z")
+            article = {"@type": "Article", "url": said.canonical, "author": {"@id": "#author"}, "datePublished": day}
+            graph = {"@context": "https://schema.org", "@graph": [article | {"license": said.licence}, person]}
+            lines = ["//<![CDATA[", json.dumps(graph, indent=1), "//]]>"]
+            return [f'<link rel="canonical" href="{url}">', '<script type="application/ld+json">', *lines, "</script>"]
+    return [
+        f'<meta property="og:url" content="{url}">',
+        f'<meta name="dcterms.license" content="{said.licence}deed.en">',
+        f'<meta name="DC.creator" content="By {author}">',
+        f'<meta name="DC.date.issued" content="{format_datetime(said.published)}">',
+    ]
 
 
 def site_name(draft: PageDraft) -> str:
