@@ -224,6 +224,12 @@ def cross_validate(pages: Sequence[Prepared]) -> dict[int, tuple[Weights, Weight
     return {id(page): (texts[number], pictures[number]) for page, number in zip(pages, numbers, strict=True)}
 
 
+def score_unseen(pages: Sequence[Prepared]) -> scoring.Scores:
+    """Score each page by the weights that were learnt without its site."""
+    folds = cross_validate(pages)
+    return score(pages, lambda page: folds[id(page)])
+
+
 def to_toml(weights: Weights, names: Sequence[str], title: str) -> str:
     """Write weights as a table, the heaviest feature first."""
     rows = [("threshold", weights.threshold), ("bias", round(weights.bias, 3))]
@@ -239,12 +245,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write pipeline/weights.toml")
     options = parser.parse_args()
     pages = [prepare(page) for page in (*scoring.read_dev(options.corpus), *scoring.read_articles(options.corpus))]
-    folds = cross_validate(pages)
+    unseen = score_unseen(pages)
     weights = fit_texts(pages), fit_pictures(pages)
-    for name, figures in (
-        ("fitted", score(pages, lambda page: weights)),
-        ("cross-validated", score(pages, lambda page: folds[id(page)])),
-    ):
+    for name, figures in (("fitted", score(pages, lambda page: weights)), ("unseen sites", unseen)):
         print(f"{name:16}", {key: value and round(value, 4) for key, value in figures.figures().items()})
     if options.write:
         tables = (to_toml(weights[0], FEATURES, "text"), to_toml(weights[1], PICTURE_FEATURES, "picture"))

@@ -95,10 +95,12 @@ def describe(tree: Tree, reading: Reading, position: int, item: Item) -> Chosen:
     piece = reading.pieces[position]
     frame = reading.frames[piece.frame]
     caption = frame.caption or is_set_off(reading, position)
-    credit = bool(piece.text) and (
+    figure = piece.figure or frame.figure
+    # A credit is one beside a picture: anywhere else the same words are text.
+    credit = (caption or figure != 0) and (
         is_credit(piece.text) or names_credit(tree.attributes[piece.node].get("class") or "")
     )
-    return Chosen(item, frame.node, piece.figure or frame.figure, caption, credit)
+    return Chosen(item, frame.node, figure, caption, credit)
 
 
 MAX_SET_OFF_CHARS = 200
@@ -123,21 +125,22 @@ def complete(reading: Reading, measured: Measured, chances: Floats, threshold: f
     pieces, frames = reading.pieces, reading.frames
     texts = [position for position, piece in enumerate(pieces) if piece.text]
     chrome = (measured.near & CHROME != 0).tolist()
-    good = {position for position in texts if chances[position] >= threshold and not is_control(pieces[position])}
+    known = chances.tolist()
+    good = {position for position in texts if known[position] >= threshold and not is_control(pieces[position])}
     chosen = set(good)
     last = -1
     for place, position in enumerate(texts):
         if position in good:
             container = around(frames, pieces[position].frame)
             if last >= 0 and 1 < place - last <= MAX_GAP and container.first <= texts[last]:
-                chosen |= {gap for gap in texts[last + 1 : place] if is_likely(pieces[gap], chances[gap], chrome[gap])}
+                chosen |= {gap for gap in texts[last + 1 : place] if is_likely(pieces[gap], known[gap], chrome[gap])}
             last = place
     kinds = {kind_of(frames, pieces[position].frame) for position in good}
     chosen |= {
         position
         for position in texts
         if kind_of(frames, pieces[position].frame) in kinds
-        and is_likely(pieces[position], chances[position], chrome[position])
+        and is_likely(pieces[position], known[position], chrome[position])
     }
     for place in range(len(texts) - 2, -1, -1):
         position, following = texts[place], texts[place + 1]
@@ -189,10 +192,12 @@ def spread_to_captions(reading: Reading, chances: Floats) -> Floats:
     pieces, frames = reading.pieces, reading.frames
     caption = [frames[piece.frame].caption for piece in pieces]
     plain = [bool(piece.text) and not caption[position] for position, piece in enumerate(pieces)]
-    spread = chances.copy()
+    if not any(caption):
+        return chances
+    spread, known = chances.copy(), chances.tolist()
     for position in (place for place, is_one in enumerate(caption) if is_one):
-        before = [chances[i] for i in range(position - 1, max(-1, position - CAPTION_REACH), -1) if plain[i]][:2]
-        after = [chances[i] for i in range(position + 1, min(len(pieces), position + CAPTION_REACH)) if plain[i]][:2]
+        before = [known[i] for i in range(position - 1, max(-1, position - CAPTION_REACH), -1) if plain[i]][:2]
+        after = [known[i] for i in range(position + 1, min(len(pieces), position + CAPTION_REACH)) if plain[i]][:2]
         if before and after:
             spread[position] = min(max(before), max(after))
         else:
@@ -243,9 +248,9 @@ def choose_pictures(
     if not candidates:
         return {}
     matrix = measure_pictures(tree, reading, measured, chances, candidates, wanted.announced)
-    plain = (measured.near | measured.far) & CHROME == 0
+    plain = ((measured.near | measured.far) & CHROME == 0).tolist()
     pictures: dict[int, Item] = {}
-    for candidate, chance in zip(candidates, weights.chances(matrix), strict=True):
+    for candidate, chance in zip(candidates, weights.chances(matrix).tolist(), strict=True):
         position = candidate.position
         likely = chance >= LIKELY_PICTURE and plain[position] and is_between(reading, kept, position)
         if likely or chance >= weights.threshold:
@@ -259,8 +264,8 @@ LIKELY_PICTURE = 0.15
 
 def is_between(reading: Reading, kept: dict[int, Item], position: int) -> bool:
     """Say whether what stands right before and after a picture is text that is content, or an end of the page."""
-    ends = {-1, len(reading.pieces)}
-    return (position - 1 in kept or position + 1 in kept) and {position - 1, position + 1} <= kept.keys() | ends
+    before, after = position - 1 in kept, position + 1 in kept
+    return (before or after) and (before or position == 0) and (after or position == len(reading.pieces) - 1)
 
 
 def find_candidates(tree: Tree, reading: Reading, wanted: Wanted) -> list[Candidate]:

@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from pipeline import dom, soup
 from pipeline.captions import attach_captions
 from pipeline.content import Wanted, choose, load_weights
-from pipeline.dom import Tree
 from pipeline.marks import find_marks
 from pipeline.metadata import find_base, read_metadata
 from pipeline.nesting import check_markup
 from pipeline.picture_features import announced_pictures
 from pipeline.reading import OutOfTimeError, read_page
-from schemas.document import Document, Item
+from schemas.document import Document
 from schemas.page import Page, Rejected
 
 STAGE = "extract"
 TOO_LARGE = "too_large"
 NOT_HTML = "not_html"
 EMPTY = "empty"
+NO_CONTENT = "no_content"
+"""The page shows something, but all of it is navigation, links or notices."""
 
 PARSERS = {"lexbor": dom.parse_html, "beautifulsoup": soup.parse_soup}
 
@@ -78,11 +79,12 @@ def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
         base = find_base(tree, marks, page.url)
         said = read_metadata(tree, marks, base, page.url, page.fetched)
         wanted = Wanted(base, config.image_width_px, said.title, announced_pictures(marks))
-        items = extract_items(tree, wanted, deadline)
+        reading = read_page(tree, deadline)
+        items = attach_captions(choose(tree, reading, wanted, load_weights()))
     except OutOfTimeError:
         return reject(dom.TIMEOUT)
     if not items:
-        return reject(EMPTY)
+        return reject(NO_CONTENT if reading.pieces else EMPTY)
     return Document(
         page.url,
         said.title,
@@ -95,11 +97,6 @@ def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
         said.author,
         said.licence,
     )
-
-
-def extract_items(tree: Tree, wanted: Wanted, deadline: float) -> tuple[Item, ...]:
-    """Extract text and media of a tree in reading order."""
-    return attach_captions(choose(tree, read_page(tree, deadline), wanted, load_weights()))
 
 
 # --- what is no page at all ------------------------------------------------------------------------------------------

@@ -15,10 +15,12 @@ from schemas.document import ImageRef, VideoRef
 
 LAZY_SRCSETS = ("data-srcset", "data-lazy-srcset", "data-original-set", "lazy-srcset")
 LAZY_SOURCES = (
-    "data-src", "data-original", "data-lazy-src", "data-lazy", "data-hi-res-src", "data-full-src", "data-orig-file",
-    "data-large-file", "data-actualsrc", "data-echo", "data-img-src", "data-image", "data-url", "lazy-src",
+    "data-src", "data-original", "data-lazy-src", "data-lazy", "data-hi-res-src", "data-full-src", "data-actualsrc",
+    "data-echo", "data-img-src", "lazy-src",
 )  # fmt: skip
 """Attributes in which scripts keep the real URL, the most common first."""
+NOTED_SOURCES = ("data-orig-file", "data-large-file", "data-image", "data-url")
+"""Attributes that note another copy of a picture: they count where `src` is no picture."""
 
 PLACEHOLDER = re.compile(
     r"(?:^|[/_.-])(?:blank|spacer|placeholder|pixel|transparent|lazy|loading|loader|clear|dummy|empty|1x1|grey|gray)"
@@ -95,10 +97,12 @@ def find_image(tree: Tree, index: int, base: str, wanted_px: int) -> ImageRef | 
     src = (attributes.get("src") or "").strip()
     url = next(filter(None, image_urls(tree, index, base, wanted_px)), None)
     if url is None and src and not is_placeholder(src):
-        written = CONTROLS.sub("", src)
+        written = CONTROLS.sub("", src).removeprefix("./")
         url = (
             join_url(base, src) or written[: MAX_INLINE_CHARS if src[:5].lower() == "data:" else MAX_URL_CHARS] or None
         )
+    if url is None:
+        url = next(filter(None, lazy_urls(attributes, NOTED_SOURCES, base)), None)
     if url is None and src and src[:5].lower() != "data:" and not noscript_follows(tree, index):
         url = join_url(base, src)
     if url is None:
@@ -115,7 +119,12 @@ def image_urls(tree: Tree, index: int, base: str, wanted_px: int) -> Iterator[st
             yield from srcset_url(text, base, wanted_px, shown_px)
     for text in picture_sources(tree, index):
         yield from srcset_url(text, base, wanted_px, shown_px)
-    for name in LAZY_SOURCES:
+    yield from lazy_urls(attributes, LAZY_SOURCES, base)
+
+
+def lazy_urls(attributes: dict[str, str | None], names: tuple[str, ...], base: str) -> Iterator[str | None]:
+    """Try attributes in which scripts keep a URL."""
+    for name in names:
         if (text := attributes.get(name)) and not is_placeholder(text):
             yield join_url(base, text)
 
