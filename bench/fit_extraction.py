@@ -36,23 +36,23 @@ from schemas.document import Document
 FOLDS = 5
 ARTICLE_WEIGHT = 0.1
 """Weight of a text of 200 characters that Readability judged; one that a person judged has 1."""
-TEXT_PENALTY, PICTURE_PENALTY = 10.0, 3.0
+TEXT_PENALTY, PICTURE_PENALTY = 10.0, 20.0
 """Half the squared size of the standardised weights costs this much (L2)."""
 PRIORS = {
     "named_in_class": -3.0,
     "named_in_url": -2.0,
-    "ad": -3.0,
+    "ad": -4.0,
     "subscribe": -2.0,
-    "nav": -2.0,
-    "share": -2.0,
-    "comment": -1.0,
-    "footer": -2.5,
+    "nav": -3.0,
+    "share": -3.0,
+    "comment": -2.0,
+    "footer": -3.0,
     "tiny": -3.0,
 }
 """What a weight is before any page is seen, because the annotated pages show little of it."""
 MIN_DEVIATION = 0.3
 """Rare features are not blown up when features are standardised: their deviation counts as at least this."""
-TEXT_THRESHOLD, PICTURE_THRESHOLD = 0.55, 0.3
+TEXT_THRESHOLD, PICTURE_THRESHOLD = 0.55, 0.33
 WEIGHTS_FILE = Path(__file__).parents[1] / "pipeline" / "weights.toml"
 
 
@@ -147,12 +147,20 @@ def fit(
     ridge[-1] = 1e-9
     known = [PRIORS.get(name.removeprefix("near_").removeprefix("far_"), 0.0) for name in names]
     prior = np.append(np.array(known) * scale, 0.0)
+
+    def loss(solution: Floats) -> float:
+        odds = rows @ solution
+        departure = solution - prior
+        return float(weights @ (np.logaddexp(0, odds) - labels * odds) + ridge @ (departure * departure) / 2)
+
     solution = prior.copy()
-    for _ in range(30):
+    for _ in range(100):
         chances = 1 / (1 + np.exp(-np.clip(rows @ solution, -30, 30)))
         gradient = rows.T @ (weights * (chances - labels)) + ridge * (solution - prior)
         curvature = (rows * (weights * chances * (1 - chances))[:, None]).T @ rows + np.diag(ridge)
         step = np.linalg.solve(curvature, gradient)
+        while loss(solution - step) > loss(solution) and np.abs(step).max() > 1e-9:
+            step /= 2
         solution -= step
         if np.abs(step).max() < 1e-8:
             break

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.dom import Tree
 from pipeline.features import FEATURES, Floats, Measured, measure
-from pipeline.names import CHROME, is_credit, names_credit
+from pipeline.names import CHROME, is_credit, names_credit, starts_credit
 from pipeline.picture_features import PICTURE_FEATURES, Candidate, measure_pictures
 from pipeline.pictures import find_image, find_video
 from pipeline.pieces import Chosen, Frame, Piece, Reading
@@ -77,7 +77,7 @@ def choose(tree: Tree, reading: Reading, wanted: Wanted, weights: tuple[Weights,
         chances = (chances + plain_chances(reading, measured)) / 2
     kept: dict[int, Item] = {
         position: Text(reading.pieces[position].text)
-        for position in complete(reading, measured, chances, for_texts.threshold)
+        for position in complete(reading, measured, chances, for_texts.threshold, wanted.title)
     }
     pictures = choose_pictures(tree, reading, wanted, measured, chances, kept, for_pictures)
     keep_captions(reading, kept, pictures)
@@ -120,7 +120,7 @@ MAX_GAP = 6
 """Texts between two that are content up to which these are its neighbours."""
 
 
-def complete(reading: Reading, measured: Measured, chances: Floats, threshold: float) -> list[int]:
+def complete(reading: Reading, measured: Measured, chances: Floats, threshold: float, title: str) -> list[int]:
     """Choose the texts: good ones, likely ones between or beside these in one container, and headings over them."""
     pieces, frames = reading.pieces, reading.frames
     texts = [position for position, piece in enumerate(pieces) if piece.text]
@@ -148,7 +148,26 @@ def complete(reading: Reading, measured: Measured, chances: Floats, threshold: f
         heads = frame.tag in HEADINGS and following in chosen and following < frames[max(frame.outer, 0)].stop
         if heads and not chrome[position]:
             chosen.add(position)
-    return sorted(chosen)
+    return sorted(chosen | find_title(reading, sorted(chosen), title))
+
+
+TITLE_REACH, TITLE_CHARS = 15, 8
+
+
+def find_title(reading: Reading, chosen: list[int], title: str) -> set[int]:
+    """Find the heading before the first text that is the page's title, unless one of the first texts is."""
+    if not chosen:
+        return set()
+
+    def is_title(position: int) -> bool:
+        piece = reading.pieces[position]
+        heading = reading.frames[piece.frame].tag in HEADINGS and len(piece.text) >= TITLE_CHARS
+        return heading and piece.text.lower() in title.lower()
+
+    before = range(chosen[0] - 1, max(-1, chosen[0] - 1 - TITLE_REACH), -1)
+    if any(is_title(position) for position in chosen[:6]):
+        return set()
+    return set(list(filter(is_title, before))[:1])
 
 
 def around(frames: list[Frame], number: int) -> Frame:
@@ -162,13 +181,23 @@ def kind_of(frames: list[Frame], number: int) -> tuple[str, int]:
 
 
 def is_control(piece: Piece) -> bool:
-    """Say whether a text is all link, and no text to read: a sign, or a list of links in lines."""
-    return piece.linked >= 0.8 * len(piece.text) and (len(piece.text) <= 3 or "\n" in piece.text)
+    """Say whether a text is no text to read: signs without a letter, a label, a link of a letter or a list of links."""
+    text = piece.text
+    if piece.linked >= 0.8 * len(text) and (len(text) <= 3 or "\n" in text):
+        return True
+    return len(text) <= MAX_LABEL_CHARS and (text.strip(" -–:•").lower() in LABELS or not any(map(str.isalnum, text)))
+
+
+MAX_LABEL_CHARS = 40
+LABELS = frozenset(
+    ["advertisement", "advertising", "anzeige", "werbung", "publicidad", "publicité", "pubblicità", "reklama"]
+)
+"""What stands over an advertisement."""
 
 
 def is_likely(piece: Piece, chance: float, chrome: bool) -> bool:
     """Say whether a text may be content where others are."""
-    return chance >= LIKELY and not chrome and 2 * piece.linked <= len(piece.text)
+    return chance >= LIKELY and not chrome and 2 * piece.linked <= len(piece.text) and not is_control(piece)
 
 
 FEW_CHARS = 1_000
@@ -216,14 +245,21 @@ def keep_captions(reading: Reading, kept: dict[int, Item], pictures: dict[int, I
     with_picture = {figure[position] for position in pictures} - {0}
     without = {figure[position] for position, piece in enumerate(pieces) if not piece.text} - with_picture
     chars = Counter[int]()
+    captioned: set[int] = set()
     for position, piece in enumerate(pieces):
         chars[figure[position]] += len(piece.text)
+        if frames[piece.frame].caption:
+            captioned.add(figure[position])
     for position, piece in enumerate(pieces):
         caption = frames[piece.frame].caption
         if not piece.text:
             continue
         if figure[position]:
-            if figure[position] in with_picture and (caption or chars[figure[position]] <= MAX_FIGURE_TEXT):
+            # Where nothing is marked as the caption, all text of a small figure is; links and labels never are.
+            alone = figure[position] not in captioned and chars[figure[position]] <= MAX_FIGURE_TEXT
+            linked = 2 * piece.linked > len(piece.text) and not starts_credit(piece.text)
+            said = alone and not linked and not is_control(piece)
+            if figure[position] in with_picture and (caption or said):
                 kept[position] = Text(piece.text)
             elif caption and figure[position] in without:
                 kept.pop(position, None)

@@ -25,7 +25,7 @@ PICTURE_METAS = ("og:image", "og:image:url", "twitter:image")
 METAS = words("og:title og:url og:locale content-language").union(
     PUBLISHED_METAS, DATE_METAS, AUTHOR_METAS, LICENCE_METAS, PICTURE_METAS
 )
-PROPS = words("datePublished author name comment")
+PROPS = words("datePublished uploadDate author name comment")
 RELS = words("canonical author license")
 SPEAKING = words("a meta link script time base")
 

@@ -225,7 +225,10 @@ NO_NAME = re.compile(
     r"[^\s@]@[^\s@]|://|\bwww\.|^/|^[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){0,9}\.(?:[a-z]{2}|com|org|net|info|news)(?:/|$)"
 )
 """Mail addresses, URLs, paths and host names."""
-NOBODY = {"super user"} | words("admin administrator anonymous author editor none null publisher root unknown user")
+NOBODY = {"super user"} | words(
+    "admin administrator anonymous author editor none null publisher root unknown user redaktion"
+    " redaction redacción redazione rédaction redactie editorial staff"
+)
 MARKUP = re.compile(r"<[^<>]*>")
 
 
@@ -240,11 +243,11 @@ def find_published(tree: Tree, marks: Marks, own: Iterable[Thing], fetched: date
 def dates_of(tree: Tree, marks: Marks, own: Iterable[Thing]) -> Iterator[str]:
     """Yield what may be the date of publication, the most trusted first."""
     yield from contents(marks, *PUBLISHED_METAS)
-    for index in props_of(tree, marks, "datePublished"):
+    for index in (*props_of(tree, marks, "datePublished"), *props_of(tree, marks, "uploadDate")):
         attributes = tree.attributes[index]
         yield attributes.get("content") or attributes.get("datetime") or ""
     for thing in own:
-        yield from jsonld.strings(thing.get("datePublished"), "@value")
+        yield from jsonld.strings(thing.get("datePublished") or thing.get("uploadDate"), "@value")
     yield from contents(marks, *DATE_METAS)
     for index in marks.times:
         if "pubdate" in tree.attributes[index]:

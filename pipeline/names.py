@@ -50,7 +50,8 @@ SAYING_WORDS = words("text description desc credit source copyright")
 FIGURE_WORDS = words(
     "figure fig figcenter figleft figright image img photo picture illustration thumb thumbnail caption"
 )
-WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+WORD = re.compile(r"(?<![0-9])(?:[A-Z]?[a-z]+|[A-Z]+(?![a-z]))")
+"""A word of a name; letters after a digit are more often of a hash."""
 
 MAX_NAME_CHARS = 8_192
 """Characters of a class or id that are looked at."""

@@ -102,7 +102,7 @@ def measure_pictures(
     long = [position for position in kept if len(pieces[position].text) >= LONG_TEXT] or [0]
     containers = Containers(reading, frozenset(kept))
     uses = Counter(candidate.image.url for candidate in candidates)
-    named = (measured.near | measured.far).tolist()
+    named = measured.near.tolist()
     teaser, before_h1 = measured.teaser.tolist(), measured.before_h1.tolist()
     rows = []
     for candidate in candidates:

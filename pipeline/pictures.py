@@ -27,6 +27,9 @@ PLACEHOLDER = re.compile(
     r"(?:[_-]?(?:image|img|gif|\d+|\d+x\d+))?\.(?:gif|png|jpe?g|svg|webp)(?:[?#]|$)",
     re.IGNORECASE,
 )
+ONE_PIXEL = re.compile("base64,R0lGOD[ld]hAQAB")
+"""The beginning of a GIF of one pixel, whatever follows."""
+
 MAX_INLINE_CHARS = 1_000
 """Characters up to which a `data:` picture is a placeholder, and that are kept of a longer one."""
 
@@ -161,7 +164,7 @@ def is_placeholder(reference: str) -> bool:
     """Say whether a reference stands for a picture that a script puts there later."""
     text = reference.strip()
     if text[:5].lower() == "data:":
-        return len(text) <= MAX_INLINE_CHARS
+        return len(text) <= MAX_INLINE_CHARS or ONE_PIXEL.search(text, 0, 100) is not None
     return text in ("", "#", "about:blank") or PLACEHOLDER.search(text[-200:]) is not None
 
 

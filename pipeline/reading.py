@@ -32,10 +32,11 @@ BLOCKS = words(
     " plaintext pre section summary table tbody td tfoot th thead tr ul xmp"
 )
 HEADINGS = words("h1 h2 h3 h4 h5 h6")
-NEVER_SHOWN = words(
-    "head title input select textarea option datalist dialog embed object audio progress meter output area script"
+NEVER_READ = words(
+    "head title input select textarea option datalist dialog embed object audio progress meter output area script nav"
     " style template svg iframe canvas map noembed noframes annotation annotation-xml amp-ad"
 )
+"""Elements that no browser shows as text, and `nav`, which says of itself that it is no content."""
 SET_OFF = words("i em cite small")
 MUTED = frozenset(["button", "noscript"])
 """Elements whose text is not read out but whose pictures may be content."""
@@ -108,7 +109,7 @@ def read_page(tree: Tree, deadline: float) -> Reading:
                     walk.set_off += len(text.strip())
             index += 1
             continue
-        if tag in NEVER_SHOWN:
+        if tag in NEVER_READ:
             index = ends[index]
             continue
         known, kinds = attributes[index], 0

@@ -117,7 +117,7 @@ def test_links_that_are_no_text_to_read_are_left_out():
 
 
 def test_on_a_page_of_few_words_names_and_links_count_as_much():
-    few = "<nav>n</nav><div>a</div><p>b <a href=x>c</a> def</p><div><a href=x>g</a></div><footer>h</footer>"
+    few = "<div class=nav>n</div><div>a</div><p>b <a href=x>c</a> def</p><div><a href=x>g</a></div><footer>h</footer>"
     assert written(chosen(few)) == ["a", "b c def"]
     likely = weights_of(FEATURES, 0.5)
     assert written(chosen(few + f"<p>{PROSE}</p>", texts=likely)) == ["n", "a", "b c def", "h", PROSE]

@@ -183,7 +183,7 @@ def named(near_or_far, html):
 @pytest.mark.parametrize(
     ("html", "near", "far"),
     [
-        ("<nav>x</nav>", {"nav"}, set()),
+        ("<div id=nav>x</div>", {"nav"}, set()),
         ("<div role=navigation>x</div>", {"nav"}, set()),
         ("<div id=cookieBanner>x</div>", {"subscribe", "ad"}, set()),
         ("<div class='related-posts'><p>x</p></div>", {"related"}, set()),
@@ -325,7 +325,7 @@ def test_a_plain_picture_among_prose():
         ("announced", {"announced": ["ferry"]}), ("large_in_url", {"url": "https://h.example/1024x768/a.jpg"}),
         ("small_in_url", {"url": "https://h.example/a-150x150.jpg"}),
         ("content_class", {"attributes": "class=wp-image-3"}),
-        ("thumb_class", {"attributes": "class=thumb"}), ("nav", {"around": "<nav>{}</nav>"}),
+        ("thumb_class", {"attributes": "class=thumb"}), ("nav", {"around": "<div class=nav>{}</div>"}),
         ("related", {"around": "<div class=related><p>{}</p></div>"}), ("figure", {"around": "<figure>{}</figure>"}),
     ],
 )  # fmt: skip

@@ -85,6 +85,7 @@ def test_line_breaks(html, expected):
         "<object>x<img src=i.jpg></object>", "<audio>x</audio>", "<p hidden><img src=i.jpg>", "<amp-ad>x</amp-ad>",
         "<table><tr hidden><td>x<td>x<tr style=display:none><td>x<td>x</table>",
         "<math><annotation>x</annotation></math>",
+        "<nav>x</nav>", "<nav><ul><li><a href=x>x</a><img src=i.jpg></ul></nav>",
     ],
 )  # fmt: skip
 def test_what_a_browser_does_not_show(html):
@@ -97,7 +98,7 @@ def test_what_a_browser_does_not_show(html):
         "<body hidden>x", "<html style=display:none><body class=sr-only>x", "<p hidden>y</p>x",
         "<p aria-hidden=false>x", "<p style=display:block>x", "<p style='--x-display:none-such;color:red'>x",
         "<p class=sr-only-not>x",
-        "<nav>x</nav>", "<div class=cookie-banner>x</div>",
+        "<div class=nav>x</div>", "<div class=cookie-banner>x</div>",
     ],
 )  # fmt: skip
 def test_what_a_browser_shows(html):
