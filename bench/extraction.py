@@ -211,7 +211,7 @@ HEADS = (
     ("segments", "P"), ("", "R"), ("", "F1"), ("shingles", "F1"), ("pictures", "R"), ("", "P"),
     ("articles'", "R"), ("", "P"), ("captions", "R"), ("pages per", "dev"), ("CPU-second", "articles"),
 )  # fmt: skip
-WIDTH = 110
+WIDTH = 132
 
 
 def print_table(rows: list[Row], load: float) -> None:
