@@ -130,7 +130,7 @@ def check_inside(page):
 # --- pages drawn by lot ----------------------------------------------------------------------------------------------
 
 TAGS = sorted(
-    reading.BLOCKS | reading.NEVER_SHOWN | reading.SET_OFF | reading.MUTED | reading.MEDIA | nesting.FORMATTING
+    reading.BLOCKS | reading.NEVER_READ | reading.SET_OFF | reading.MUTED | reading.MEDIA | nesting.FORMATTING
     | nesting.RAW_TEXT | frozenset(dom.TAG_NAMES.values()) | {"source", "br", "math", "svg", "track", "wbr", "x-y"}
 )  # fmt: skip
 FREQUENT = [
