@@ -136,7 +136,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Arrays:
     """A reading as arrays: of pieces (`chars`, `linked`, `at`: the frame) and of frames (`first`, `stop`, `outer`)."""
 
     pieces: list[Piece]
@@ -156,14 +156,14 @@ class Page:
         return total
 
 
-def to_arrays(tree: Tree, reading: Reading) -> Page:
+def to_arrays(tree: Tree, reading: Reading) -> Arrays:
     """Lay a reading out as arrays."""
     pieces, frames = reading.pieces, reading.frames
 
     def ints(values: Any) -> Ints:
         return np.array(values, dtype=np.int64)
 
-    return Page(
+    return Arrays(
         pieces,
         frames,
         tree,
@@ -194,7 +194,7 @@ def measure(tree: Tree, reading: Reading, title: str) -> Measured:
     return Measured(matrix, near, far, columns["teaser"], columns["before_h1"])
 
 
-def measure_texts(page: Page, columns: dict[str, npt.NDArray[Any]]) -> Floats:
+def measure_texts(page: Arrays, columns: dict[str, npt.NDArray[Any]]) -> Floats:
     """Measure each text by itself; return the characters of prose: unlinked, in sentences, not short."""
     chars, linked = page.chars, page.linked
     share = linked / np.maximum(chars, 1)
@@ -219,7 +219,7 @@ def measure_texts(page: Page, columns: dict[str, npt.NDArray[Any]]) -> Floats:
     return np.where(np.array(sentence, dtype=bool), chars - linked, 0.0)
 
 
-def find_names(page: Page, prose: Floats) -> tuple[Ints, Ints]:
+def find_names(page: Arrays, prose: Floats) -> tuple[Ints, Ints]:
     """Find what the elements around each piece are called: its own and the next, and all further ones.
 
     A name of an element that holds most of the page's prose means nothing (`no-sidebar`, `has-comments`).
@@ -240,7 +240,7 @@ def find_names(page: Page, prose: Floats) -> tuple[Ints, Ints]:
     return near[page.at], far[page.at]
 
 
-def measure_places(page: Page, columns: dict[str, npt.NDArray[Any]], mass: Floats, title: str) -> None:
+def measure_places(page: Arrays, columns: dict[str, npt.NDArray[Any]], mass: Floats, title: str) -> None:
     """Measure where each piece stands: among the prose, and by the headings that can be the page's title."""
     count = len(page.pieces)
     order = np.arange(count)
@@ -263,7 +263,7 @@ def measure_places(page: Page, columns: dict[str, npt.NDArray[Any]], mass: Float
     columns["after_h1"] = (order > h1) & (order <= h1 + 4) & (h1 >= 0)
 
 
-def measure_containers(page: Page, columns: dict[str, npt.NDArray[Any]], mass: Floats) -> None:
+def measure_containers(page: Arrays, columns: dict[str, npt.NDArray[Any]], mass: Floats) -> None:
     """Measure the elements around each piece: how much of the page's prose they hold, and what kind of group they are.
 
     The center is the element with the most prose right in it; half the prose of an element counts for the one around.
@@ -293,7 +293,7 @@ def measure_containers(page: Page, columns: dict[str, npt.NDArray[Any]], mass: F
     group_frames(page, columns, mass / total, share, size)
 
 
-def group_frames(page: Page, columns: dict[str, npt.NDArray[Any]], mass: Floats, share: Floats, size: Ints) -> None:
+def group_frames(page: Arrays, columns: dict[str, npt.NDArray[Any]], mass: Floats, share: Floats, size: Ints) -> None:
     """Measure what depends on all frames around a piece, from the outermost to its own."""
     frames, attributes, at = page.frames, page.tree.attributes, page.at
     kinds: dict[tuple[str, str | None], int] = {}
@@ -326,7 +326,7 @@ def group_frames(page: Page, columns: dict[str, npt.NDArray[Any]], mass: Floats,
     columns["teaser"] = np.array(teaser, dtype=bool)[at]
 
 
-def find_teasers(page: Page, items: list[int]) -> dict[int, bool]:
+def find_teasers(page: Arrays, items: list[int]) -> dict[int, bool]:
     """Find lists most of whose items begin with a link as long as a headline; say of each item whether it does."""
     lists: dict[tuple[int, str], list[int]] = {}
     for number in items:
@@ -350,7 +350,7 @@ def is_headed_by_link(pieces: list[Piece]) -> bool:
     return any(len(piece.text) >= HEAD_LINK_CHARS and piece.linked >= 0.8 * len(piece.text) for piece in texts)
 
 
-def measure_neighbours(page: Page, columns: dict[str, npt.NDArray[Any]], mass: Floats) -> None:
+def measure_neighbours(page: Arrays, columns: dict[str, npt.NDArray[Any]], mass: Floats) -> None:
     """Measure the pieces before and after each piece."""
     count = len(page.pieces)
     order = np.arange(count)
