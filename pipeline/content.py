@@ -58,7 +58,10 @@ def read_weights(table: dict[str, float], names: tuple[str, ...]) -> Weights:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a choice depends on beside the page: where references start, and which pictures the page announces."""
+    """What a choice depends on beside the reading: the base of references, the wanted width, and what the head says.
+
+    `announced` holds the stems of the pictures that the head names as the page's own (`picture_features.stem_of`).
+    """
 
     base: str
     image_width_px: int
@@ -104,6 +107,7 @@ def describe(tree: Tree, reading: Reading, position: int, item: Item) -> Chosen:
 
 
 MAX_SET_OFF_CHARS = 200
+"""Characters up to which a text in italics right after a picture is its caption."""
 
 
 def is_set_off(reading: Reading, position: int) -> bool:
@@ -148,13 +152,14 @@ def complete(reading: Reading, measured: Measured, chances: Floats, threshold: f
         heads = frame.tag in HEADINGS and following in chosen and following < frames[max(frame.outer, 0)].stop
         if heads and not chrome[position]:
             chosen.add(position)
-    return sorted(chosen | find_title(reading, sorted(chosen), title))
+    return sorted(chosen | title_heading(reading, sorted(chosen), title))
 
 
 TITLE_REACH, TITLE_CHARS = 15, 8
+"""Pieces before the first text among which the title is looked for, and characters that a title has."""
 
 
-def find_title(reading: Reading, chosen: list[int], title: str) -> set[int]:
+def title_heading(reading: Reading, chosen: list[int], title: str) -> set[int]:
     """Find the heading before the first text that is the page's title, unless one of the first texts is."""
     if not chosen:
         return set()
@@ -334,5 +339,5 @@ def place_of(tree: Tree, node: int) -> tuple[int, bool]:
 
 def stands_in_content(reading: Reading, kept: dict[int, Item], position: int) -> bool:
     """Say whether a video stands among content: what comes next to it on one side is kept, or nothing does."""
-    around = [near for near in (position - 1, position + 1) if 0 <= near < len(reading.pieces)]
-    return not around or any(near in kept for near in around)
+    beside = [near for near in (position - 1, position + 1) if 0 <= near < len(reading.pieces)]
+    return not beside or any(near in kept for near in beside)

@@ -106,8 +106,8 @@ PROSE_LINK_SHARE = 0.35
 MINOR_SHARE = 0.5
 """Share of the page's prose from which an element is the page itself: its name and its kind mean nothing."""
 
-SURE_TAGS = words("footer nav")
-"""Elements that are what their tag says, however much they hold."""
+SURE_TAGS = words("footer")
+"""Elements that are what their tag says, however much they hold; `nav` is not even read."""
 
 ROOTS = frozenset(["html", "body"])
 
@@ -126,7 +126,10 @@ TEASER_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The features of a page's pieces, and what pictures are measured by: names near and far, linked characters."""
+    """The features of a page's pieces [pieces, FEATURES], and what `picture_features` reads of them, a value a piece.
+
+    `near` and `far` are bits of `names.BITS`.
+    """
 
     matrix: Floats
     near: Ints

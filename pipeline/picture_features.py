@@ -45,7 +45,7 @@ PICTURE_FEATURES = (
     "described", "long_alt", "large_in_url", "small_in_url", "teaser", "before_h1", "repeated", "content_class",
     "thumb_class", *GROUPS,
 )  # fmt: skip
-"""The columns of the matrix, in the order of `row_of`."""
+"""The columns of the matrix, in the order in which `measure_pictures` fills a row."""
 
 OPENS_PICTURE = re.compile(r"\.(?:jpe?g|png|gif|webp)(?:[?#]|$)", re.IGNORECASE)
 LARGE_IN_URL = re.compile(r"(?:1[0-9]{3}|[6-9][0-9]{2})x[0-9]{3,4}|w=?(?:1[0-9]{3}|[6-9][0-9]{2})\b")

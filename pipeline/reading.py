@@ -38,6 +38,7 @@ NEVER_READ = words(
 )
 """Elements that no browser shows as text, and `nav`, which says of itself that it is no content."""
 SET_OFF = words("i em cite small")
+"""Elements that set off a caption or a credit from the text around it."""
 MUTED = frozenset(["button", "noscript"])
 """Elements whose text is not read out but whose pictures may be content."""
 
