@@ -14,6 +14,9 @@ MAX_CAPTION_CHARS = 5_000
 MAX_CAPTION_TEXTS = 3
 """Texts right after a picture that can be its caption: the caption, a credit, a place."""
 
+MIN_LINES_ABOVE = 3
+"""Pictures from which lines in bold above all of them are their captions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -29,7 +32,7 @@ def attach_captions(pieces: list[Chosen]) -> tuple[Item, ...]:
     A caption that floats one block below its picture is put back right after it. A line that only says whose the
     picture is stays with the picture: it is no text to read.
     """
-    captions = figure_captions(pieces)
+    captions, unmarked = figure_captions(pieces)
     runs = find_runs(pieces)
     for run in runs:
         # Pictures in blocks of their own do not share what follows the last of them.
@@ -37,6 +40,7 @@ def attach_captions(pieces: list[Chosen]) -> tuple[Item, ...]:
         beside = [image for image in run.images if pieces[image].block == block]
         set_caption(captions, beside, caption_of(pieces, run.texts))
     moved = floating_captions(pieces, runs, captions)
+    captions = (unmarked | captions) or captions_above(pieces)
     order = sorted(range(len(pieces)), key=lambda position: (moved.get(position, position), position))
     said = {position for run in runs for position in run.texts} | moved.keys()
     figures = {pieces[position].figure for position in captions} - {0}
@@ -68,8 +72,8 @@ def set_caption(captions: dict[int, str], images: list[int], caption: str) -> No
             captions.setdefault(image, caption)
 
 
-def figure_captions(pieces: list[Chosen]) -> dict[int, str]:
-    """Find the captions of pictures in figures, by position: the marked text, else all text of the figure."""
+def figure_captions(pieces: list[Chosen]) -> tuple[dict[int, str], dict[int, str]]:
+    """Find the captions of pictures in figures, by position: those marked, and all text of the figures without one."""
     marked: dict[int, list[int]] = defaultdict(list)
     plain: dict[int, list[int]] = defaultdict(list)
     images: dict[int, list[int]] = defaultdict(list)
@@ -80,9 +84,11 @@ def figure_captions(pieces: list[Chosen]) -> dict[int, str]:
         elif figure and isinstance(piece.item, Text):
             (marked if piece.caption else plain)[figure].append(position)
     captions: dict[int, str] = {}
+    unmarked: dict[int, str] = {}
     for figure, positions in images.items():
-        set_caption(captions, positions, caption_of(pieces, marked.get(figure) or plain.get(figure, [])))
-    return captions
+        found = captions if figure in marked else unmarked
+        set_caption(found, positions, caption_of(pieces, marked.get(figure) or plain.get(figure, [])))
+    return captions, unmarked
 
 
 def find_runs(pieces: list[Chosen]) -> list[Run]:
@@ -104,7 +110,10 @@ def find_runs(pieces: list[Chosen]) -> list[Run]:
 
 def is_loose_caption(piece: Chosen, image: Chosen) -> bool:
     """Say whether a piece is a marked caption that can belong to a picture outside its own figure."""
-    return isinstance(piece.item, Text) and piece.caption and piece.figure in (0, image.figure)
+    # What follows a picture in a figure that begins before the picture's is in a figure around it; a figure that is the
+    # caption's own block holds no picture.
+    fits = piece.figure <= image.figure or piece.figure == piece.block
+    return isinstance(piece.item, Text) and piece.caption and fits
 
 
 def floating_captions(pieces: list[Chosen], runs: list[Run], captions: dict[int, str]) -> dict[int, int]:
@@ -121,3 +130,13 @@ def floating_captions(pieces: list[Chosen], runs: list[Run], captions: dict[int,
             set_caption(captions, run.images, caption_of(pieces, [late]))
             moved[late] = run.images[-1]
     return moved
+
+
+def captions_above(pieces: list[Chosen]) -> dict[int, str]:
+    """Caption the pictures of a page that sets a line in bold right above each of them, and none below the last."""
+    images = [position for position, piece in enumerate(pieces) if isinstance(piece.item, ImageRef)]
+    if len(images) < MIN_LINES_ABOVE or any(piece.bold for piece in pieces[images[-1] + 1 : images[-1] + 2]):
+        return {}
+    if not all(position > 0 and pieces[position - 1].bold for position in images):
+        return {}
+    return {position: caption_of(pieces, [position - 1]) for position in images}

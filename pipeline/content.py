@@ -20,11 +20,12 @@ import numpy as np
 from pipeline.dom import Tree
 from pipeline.features import FEATURES, Floats, Measured, measure
 from pipeline.names import CHROME, is_credit, names_credit, starts_credit
+from pipeline.nesting import words
 from pipeline.picture_features import PICTURE_FEATURES, Candidate, measure_pictures
 from pipeline.pictures import find_image, find_video
 from pipeline.pieces import Chosen, Frame, Piece, Reading
 from pipeline.reading import HEADINGS, IMAGES
-from schemas.document import Item, Text
+from schemas.document import ImageRef, Item, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +91,27 @@ def choose(tree: Tree, reading: Reading, wanted: Wanted, weights: tuple[Weights,
             video = find_video(tree, piece.node, wanted.base)
             if video is not None:
                 kept[position] = video
-    return [describe(tree, reading, position, kept[position]) for position in sorted(kept)]
+    return [describe(tree, reading, kept, position) for position in sorted(kept)]
 
 
-def describe(tree: Tree, reading: Reading, position: int, item: Item) -> Chosen:
+def describe(tree: Tree, reading: Reading, kept: dict[int, Item], position: int) -> Chosen:
     """Describe where an item stands and what it is."""
     piece = reading.pieces[position]
     frame = reading.frames[piece.frame]
-    caption = frame.caption or is_set_off(reading, position)
+    before, after = kept.get(position - 1), kept.get(position + 1)
+    caption = frame.caption or is_set_off(reading, position) or repeats_alt(reading, position, before)
     figure = piece.figure or frame.figure
     # A credit is one beside a picture: anywhere else the same words are text.
     credit = (caption or figure != 0) and (
         is_credit(piece.text) or names_credit(tree.attributes[piece.node].get("class") or "")
     )
-    return Chosen(item, frame.node, figure, caption, credit)
+    beside_picture = isinstance(before, ImageRef) or isinstance(after, ImageRef)
+    bold = beside_picture and is_bold(tree, reading, position)
+    return Chosen(kept[position], frame.node, figure, caption, credit, bold)
 
 
 MAX_SET_OFF_CHARS = 200
-"""Characters up to which a text in italics right after a picture is its caption."""
+"""Characters up to which a text in italics right after a picture is its caption, and one in bold a line of its own."""
 
 
 def is_set_off(reading: Reading, position: int) -> bool:
@@ -116,6 +120,36 @@ def is_set_off(reading: Reading, position: int) -> bool:
     after_picture = position > 0 and not reading.pieces[position - 1].text
     short = 0 < len(piece.text) <= MAX_SET_OFF_CHARS and reading.frames[piece.frame].tag not in HEADINGS
     return after_picture and short and piece.set_off >= len(piece.text) - piece.text.count(" ")
+
+
+BOLD = words("b strong")
+BOLD_REACH = 8
+"""Nodes into a block among which what makes it bold is looked for, and texts that this holds."""
+
+
+def is_bold(tree: Tree, reading: Reading, position: int) -> bool:
+    """Say whether a text is short, begins its block and is all in bold."""
+    piece = reading.pieces[position]
+    if 0 < len(piece.text) <= MAX_SET_OFF_CHARS and reading.frames[piece.frame].first == position:
+        for node in range(piece.node + 1, min(tree.ends[piece.node], piece.node + BOLD_REACH)):
+            if tree.tags[node] in BOLD:
+                inside = tree.texts[node + 1 : min(tree.ends[node], node + BOLD_REACH)]
+                return " ".join("".join(inside).split()) == piece.text
+    return False
+
+
+def repeats_alt(reading: Reading, position: int, before: Item | None) -> bool:
+    """Say whether a text says what the `alt` of the picture right before it says, and is neither heading nor link."""
+    piece = reading.pieces[position]
+    if not isinstance(before, ImageRef) or reading.frames[piece.frame].tag in HEADINGS:
+        return False
+    said = plain_words(piece.text)
+    return said != "" and said == plain_words(before.alt) and 2 * piece.linked < len(piece.text)
+
+
+def plain_words(text: str) -> str:
+    """Fold white space and case, and leave out the full stop."""
+    return " ".join(text.casefold().split()).rstrip(" .")
 
 
 LIKELY = 0.25
@@ -268,7 +302,12 @@ def keep_captions(reading: Reading, kept: dict[int, Item], pictures: dict[int, I
                 kept[position] = Text(piece.text)
             elif caption and figure[position] in without:
                 kept.pop(position, None)
-        elif caption and position - 1 in pictures:
+        elif caption:
+            # A label of the picture's own figure may stand between.
+            labelled = position - 2 in pictures and figure[position - 1] == figure[position - 2] != 0
+            if labelled or position - 1 in pictures:
+                kept[position] = Text(piece.text)
+        elif position - 1 in pictures and repeats_alt(reading, position, pictures[position - 1]):
             kept[position] = Text(piece.text)
 
 

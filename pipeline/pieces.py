@@ -54,7 +54,8 @@ class Reading:
 class Chosen:
     """A piece that is content, as an item: the node of its block, that of its figure (0: none), and what it is.
 
-    A `caption` says what a picture shows, a `credit` only whose it is.
+    A `caption` says what a picture shows, a `credit` only whose it is; `bold` is a short line beside one, all
+    in bold.
     """
 
     item: Item
@@ -62,3 +63,4 @@ class Chosen:
     figure: int
     caption: bool
     credit: bool = False
+    bold: bool = False
