@@ -74,7 +74,7 @@ def prepare(labelled: scoring.LabelledPage) -> Prepared:
     """Read and measure a page."""
     page = labelled.page
     deadline = time.monotonic() + 3_600
-    tree = dom.parse_html(dom.decode_html(page.html, page.charset), 1 << 30, 1 << 30, deadline)
+    tree = dom.parse_html(dom.to_utf8(page.html, page.charset), 1 << 30, 1 << 30, deadline)
     assert not isinstance(tree, str), f"{page.url}: {tree}"
     reading, marks = read_page(tree, deadline), find_marks(tree)
     base = find_base(tree, marks, page.url)

@@ -1,6 +1,6 @@
-"""HTML bytes → text → a flat tree: the place that knows the parser (lexbor, through selectolax).
+"""HTML bytes → UTF-8 → a flat tree: the place that knows the parser (lexbor, through selectolax).
 
-    decode_html(bytes, charset) → str      parse_html(str) → Tree | reason
+    to_utf8(bytes, charset) → bytes      parse_html(UTF-8 or text) → Tree | reason
 
 Nothing here recurses. A page goes through `nesting.check_markup` first: the parser cannot be interrupted.
 `soup.parse_soup` builds the same tree with another parser.
@@ -54,7 +54,7 @@ class Tree:
     attributes: list[dict[str, str | None]]
 
 
-# --- bytes to text ---------------------------------------------------------------------------------------------------
+# --- bytes to UTF-8 --------------------------------------------------------------------------------------------------
 
 BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
@@ -73,15 +73,16 @@ MAX_BROKEN_SHARE = 0.01
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def decode_html(html: bytes, charset: str | None) -> str:
-    """Decode a page by BOM, the charset of the transport, its meta element, then detection; never fails.
+def to_utf8(html: bytes, charset: str | None) -> bytes:
+    """Write a page in UTF-8, read by BOM, the charset of the transport, its meta element, then detection; never fails.
 
     Bytes that are valid UTF-8 are UTF-8 whatever was declared: a wrong header is far more common than a legacy page
-    that happens to be valid UTF-8. NUL and lone surrogates become U+FFFD.
+    that happens to be valid UTF-8. NUL and lone surrogates become U+FFFD. What the parser reads is UTF-8, so most pages
+    are passed on as they are: to encode their text again would cost a third of its time.
     """
     for bom, codec in BOMS:
         if html.startswith(bom):
-            return clean_text(html[len(bom) :].decode(codec, "replace"))
+            return clean_text(html[len(bom) :].decode(codec, "replace")).encode()
     labels = (charset, declared_in_page(html))
     declared = [codec for codec in map(codec_of, labels) if codec is not None]
     if not (declared and declared[0].startswith(NOT_ASCII)):
@@ -91,8 +92,8 @@ def decode_html(html: bytes, charset: str | None) -> str:
             text = html.decode(name)
         except UnicodeDecodeError:
             continue
-        return text if name == "utf-8" and b"\0" not in html else clean_text(text)
-    return clean_text(decode_broken(html, declared))
+        return html if name == "utf-8" and b"\0" not in html else clean_text(text).encode()
+    return clean_text(decode_broken(html, declared)).encode()
 
 
 def decode_broken(html: bytes, declared: list[str]) -> str:
@@ -143,16 +144,14 @@ TAG_NAMES = {
 }
 """The parser's numbers of common elements: looking one up is cheaper than having the parser write its name."""
 
-TEXT_ID = next(LexborHTMLParser("x").css("body")[0].iter(include_text=True)).tag_id
 
-
-def parse_html(text: str, max_nodes: int, max_depth: int, deadline: float) -> Tree | str:
+def parse_html(markup: bytes | str, max_nodes: int, max_depth: int, deadline: float) -> Tree | str:
     """Parse a page that passed `check_markup`; a reason constant where it passes a limit.
 
     `max_nodes` counts every node the walk meets, comments included; `deadline` is a `time.monotonic()`.
     """
     # Without events: a page could have the parser copy the chosen option of a select over and over.
-    root = LexborHTMLParser(text, options=LexborDocumentOptions.WO_EVENTS).root
+    root = LexborHTMLParser(markup, options=LexborDocumentOptions.WO_EVENTS).root
     tree = Tree([], [], [], [], []) if root is None else walk(root, max_nodes, deadline)
     return tree if isinstance(tree, str) else within_depth(tree, max_depth)
 
@@ -175,15 +174,15 @@ def walk(node: LexborNode, max_nodes: int, deadline: float) -> Tree | str:
         steps = min(CHECK_EVERY, max_nodes - met)
         met += steps
         for _ in range(steps):
-            kind = node.tag_id
-            if kind == TEXT_ID:
+            text = node.text_content
+            if text is not None:
                 count += 1
                 add_tag(TEXT)
                 add_parent(parent)
                 add_end(count)
-                add_text(node.text_content or "")
+                add_text(text)
                 add_attributes(NO_ATTRIBUTES)
-            elif tag := names.get(kind) or name_of(node):
+            elif tag := names.get(node.tag_id) or name_of(node):
                 count += 1
                 add_tag(tag)
                 add_parent(parent)

@@ -120,7 +120,7 @@ def read_page(tree: Tree, deadline: float) -> Reading:
             if ("hidden" in known or "style" in known or kinds & HIDDEN) and is_hidden(tag, known, kinds):
                 index = ends[index]
                 continue
-            if "aria-hidden" in known and known["aria-hidden"] == "true":
+            if "aria-hidden" in known and known["aria-hidden"] == "true" and not kinds & CAPTION:
                 muted_until = max(muted_until, ends[index])
         if tag in BLOCKS or kinds & CAPTION:
             if parts:

@@ -1,6 +1,6 @@
-"""HTML text → the same flat tree by BeautifulSoup and html5lib: slow, and the independent judge of `dom.parse_html`.
+"""HTML → the same flat tree by BeautifulSoup and html5lib: slow, and the independent judge of `dom.parse_html`.
 
-    parse_soup(str) → Tree | reason
+    parse_soup(UTF-8 or text) → Tree | reason
 
 html5lib follows the algorithm of the HTML standard, as lexbor does, so the two differ only where one of them has a
 fault or an older edition of the standard. It is all Python: its limits can stop the parse itself.
@@ -91,11 +91,12 @@ def check_time(deadline: float) -> None:
         raise StoppedError(TIMEOUT)
 
 
-def parse_soup(text: str, max_nodes: int, max_depth: int, deadline: float) -> Tree | str:
+def parse_soup(markup: bytes | str, max_nodes: int, max_depth: int, deadline: float) -> Tree | str:
     """Parse a page; a reason constant where it passes a limit or the parser fails.
 
     The limits are those of `dom.parse_html`. An attribute with an empty value has the value None, too.
     """
+    text = markup if isinstance(markup, str) else markup.decode()
     try:
         soup = BeautifulSoup(io.StringIO(text), builder=Builder(max_nodes, deadline), element_classes={Tag: CountedTag})
         return within_depth(read_tree(soup, max_nodes, deadline), max_depth)

@@ -113,10 +113,10 @@ def assert_printable(url):
 
 def check_inside(page):
     """Hold what is made on the way against its rules: frames nest, pictures are valid, and features are numbers."""
-    text = dom.decode_html(page.html, page.charset)
-    if nesting.check_markup(text):
+    markup = dom.to_utf8(page.html, page.charset)
+    if nesting.check_markup(markup.decode("latin-1")):
         return
-    tree = dom.parse_html(text, CONFIG.max_nodes, CONFIG.max_depth, float("inf"))
+    tree = dom.parse_html(markup, CONFIG.max_nodes, CONFIG.max_depth, float("inf"))
     if isinstance(tree, str):
         return
     found = read_page(tree, float("inf"))
