@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 
 import numpy as np
 
@@ -77,8 +78,8 @@ def choose(tree: Tree, reading: Reading, wanted: Wanted, weights: tuple[Weights,
     for_texts, for_pictures = weights
     measured = measure(tree, reading, wanted.title)
     chances = spread_to_captions(reading, for_texts.chances(measured.matrix))
-    if sum(len(piece.text) for piece in reading.pieces) < FEW_CHARS or not (chances >= for_texts.threshold).any():
-        chances = (chances + plain_chances(reading, measured)) / 2
+    if measured.chars.sum() < FEW_CHARS or not (chances >= for_texts.threshold).any():
+        chances = (chances + plain_chances(measured)) / 2
     kept: dict[int, Item] = {
         position: Text(reading.pieces[position].text)
         for position in complete(reading, measured, chances, for_texts.threshold, wanted.title)
@@ -117,9 +118,10 @@ MAX_SET_OFF_CHARS = 200
 def is_set_off(reading: Reading, position: int) -> bool:
     """Say whether a text right after a picture is set off as a caption: short, and all in italics or small print."""
     piece = reading.pieces[position]
-    after_picture = position > 0 and not reading.pieces[position - 1].text
-    short = 0 < len(piece.text) <= MAX_SET_OFF_CHARS and reading.frames[piece.frame].tag not in HEADINGS
-    return after_picture and short and piece.set_off >= len(piece.text) - piece.text.count(" ")
+    if not piece.set_off or position == 0 or reading.pieces[position - 1].text:
+        return False
+    short = len(piece.text) <= MAX_SET_OFF_CHARS and reading.frames[piece.frame].tag not in HEADINGS
+    return short and piece.set_off >= len(piece.text) - piece.text.count(" ")
 
 
 BOLD = words("b strong")
@@ -161,31 +163,22 @@ MAX_GAP = 6
 def complete(reading: Reading, measured: Measured, chances: Floats, threshold: float, title: str) -> list[int]:
     """Choose the texts: good ones, likely ones between or beside these in one container, and headings over them."""
     pieces, frames = reading.pieces, reading.frames
-    texts = [position for position, piece in enumerate(pieces) if piece.text]
-    chrome = (measured.near & CHROME != 0).tolist()
-    known = chances.tolist()
-    good = {position for position in texts if known[position] >= threshold and not is_control(pieces[position])}
-    chosen = set(good)
-    last = -1
-    for place, position in enumerate(texts):
-        if position in good:
-            container = around(frames, pieces[position].frame)
-            if last >= 0 and 1 < place - last <= MAX_GAP and container.first <= texts[last]:
-                chosen |= {gap for gap in texts[last + 1 : place] if is_likely(pieces[gap], known[gap], chrome[gap])}
-            last = place
+    text, chrome, known = measured.chars > 0, (measured.near & CHROME != 0).tolist(), chances.tolist()
+    hopeful = np.flatnonzero(text & (chances >= min(LIKELY, threshold))).tolist()
+    hopeful = [position for position in hopeful if not is_control(pieces[position])]
+    good = [position for position in hopeful if known[position] >= threshold]
+    likely = {position for position in hopeful if is_likely(pieces[position], known[position], chrome[position])}
+    chosen, place = set(good), np.cumsum(text).tolist()
+    for last, position in pairwise(good):
+        if 1 < place[position] - place[last] <= MAX_GAP and around(frames, pieces[position].frame).first <= last:
+            chosen |= likely.intersection(range(last + 1, position))
     kinds = {kind_of(frames, pieces[position].frame) for position in good}
-    chosen |= {
-        position
-        for position in texts
-        if kind_of(frames, pieces[position].frame) in kinds
-        and is_likely(pieces[position], known[position], chrome[position])
-    }
-    for place in range(len(texts) - 2, -1, -1):
-        position, following = texts[place], texts[place + 1]
-        frame = frames[pieces[position].frame]
-        heads = frame.tag in HEADINGS and following in chosen and following < frames[max(frame.outer, 0)].stop
-        if heads and not chrome[position]:
-            chosen.add(position)
+    chosen |= {position for position in likely if kind_of(frames, pieces[position].frame) in kinds}
+    for position, following in reversed(list(pairwise(np.flatnonzero(text).tolist()))):
+        if following in chosen and position not in chosen and not chrome[position]:
+            frame = frames[pieces[position].frame]
+            if frame.tag in HEADINGS and following < frames[max(frame.outer, 0)].stop:
+                chosen.add(position)
     return sorted(chosen | title_heading(reading, sorted(chosen), title))
 
 
@@ -235,17 +228,17 @@ LABELS = frozenset(
 
 
 def is_likely(piece: Piece, chance: float, chrome: bool) -> bool:
-    """Say whether a text may be content where others are."""
-    return chance >= LIKELY and not chrome and 2 * piece.linked <= len(piece.text) and not is_control(piece)
+    """Say whether a text to read may be content where others are."""
+    return chance >= LIKELY and not chrome and 2 * piece.linked <= len(piece.text)
 
 
 FEW_CHARS = 1_000
 """Characters of a page below which it has too little prose to be weighed: what names and links say counts as much."""
 
 
-def plain_chances(reading: Reading, measured: Measured) -> Floats:
+def plain_chances(measured: Measured) -> Floats:
     """Judge texts by names and links alone: all is content but what is named otherwise, and links."""
-    linked = np.array([piece.linked > 0.5 * len(piece.text) for piece in reading.pieces], dtype=bool)
+    linked = measured.linked > 0.5 * measured.chars
     return np.where(((measured.near | measured.far) & CHROME != 0) | linked, 0.0, 1.0)
 
 
@@ -259,9 +252,9 @@ def spread_to_captions(reading: Reading, chances: Floats) -> Floats:
     """Give each caption the chance of the texts around it: it is short and full of names, and yet as good as these."""
     pieces, frames = reading.pieces, reading.frames
     caption = [frames[piece.frame].caption for piece in pieces]
-    plain = [bool(piece.text) and not caption[position] for position, piece in enumerate(pieces)]
     if not any(caption):
         return chances
+    plain = [bool(piece.text) and not caption[position] for position, piece in enumerate(pieces)]
     spread, known = chances.copy(), chances.tolist()
     for position in (place for place, is_one in enumerate(caption) if is_one):
         before = [known[i] for i in range(position - 1, max(-1, position - CAPTION_REACH), -1) if plain[i]][:2]

@@ -179,13 +179,13 @@ def bits_of(names: str) -> int:
 
 
 NAMED = Remembered(bits_of)
-NAMING = ("class", "id", "role", "itemprop")
+NAMING = words("class id role itemprop")
 
 
 def names_of(tag: str, attributes: dict[str, str | None]) -> int:
     """Say what the tag and the naming attributes of an element call it: bits of `BITS`."""
     bits = TAG_BITS.get(tag, 0)
-    for name in NAMING:
-        if name in attributes and (names := attributes[name]):
-            bits |= NAMED[names]
+    for name, value in attributes.items():
+        if name in NAMING and value:
+            bits |= NAMED[value]
     return bits

@@ -130,7 +130,8 @@ PLAIN_FOREIGN = {name: re.compile(rf"{PLAIN_INSIDE}(</{name}>)", ANY_CASE) for n
 def check_markup(text: str) -> str | None:
     """Say why a page would be too dear to parse (a reason constant), or None.
 
-    Most pages are harmless by what can be counted at once; only the others are scanned.
+    Most pages are harmless by what can be counted at once; only the others are scanned. Only ASCII matters, so `text`
+    may as well hold a character for each byte of UTF-8.
     """
     return None if is_harmless(text) else scan_markup(text)
 

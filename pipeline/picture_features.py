@@ -8,17 +8,15 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
 
 from pipeline.dom import Tree
-from pipeline.features import Floats, Measured
+from pipeline.features import Bools, Floats, Ints, Measured
 from pipeline.marks import PICTURE_METAS, Marks, contents
-from pipeline.names import BITS, split_words
+from pipeline.names import BITS, Remembered, split_words
 from pipeline.nesting import words
 from pipeline.pieces import Reading
 from schemas.document import ImageRef
@@ -38,6 +36,8 @@ GROUPS = (
     "body", "text", "card", "list",
 )  # fmt: skip
 
+GROUP_BITS = np.array([BITS[name] for name in GROUPS])
+
 PICTURE_FEATURES = (
     "chance_before", "chance_after", "chance_best", "chance_mean", "inside", "soon_before", "soon_after", "after",
     "container_kept", "container_linked", "in_link", "opens_picture", "width_to_80", "width_to_250", "width_400",
@@ -48,7 +48,8 @@ PICTURE_FEATURES = (
 """The columns of the matrix, in the order in which `measure_pictures` fills a row."""
 
 OPENS_PICTURE = re.compile(r"\.(?:jpe?g|png|gif|webp)(?:[?#]|$)", re.IGNORECASE)
-LARGE_IN_URL = re.compile(r"(?:1[0-9]{3}|[6-9][0-9]{2})x[0-9]{3,4}|w=?(?:1[0-9]{3}|[6-9][0-9]{2})\b")
+LARGE_IN_URL = re.compile(r"(?:1[0-9]{3}|[6-9][0-9]{2})x[0-9]{3,4}")
+WIDE_IN_URL = re.compile(r"w=?(?:1[0-9]{3}|[6-9][0-9]{2})\b")
 SMALL_IN_URL = re.compile(r"[-_/](?:[0-9]{2}|1[0-9]{2})x(?:[0-9]{2}|1[0-9]{2})\b")
 SIZE_IN_NAME = re.compile(r"[-_](?:[0-9]+x[0-9]+|[0-9]+|scaled|large|medium|small|thumb)$")
 EXTENSION = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|svg)$")
@@ -58,6 +59,8 @@ KEPT = 0.5
 
 LONG_TEXT = 40
 NEIGHBOURS = 3
+BESIDE = np.array([*range(NEIGHBOURS - 1, -1, -1), *range(NEIGHBOURS, 2 * NEIGHBOURS)])
+"""Texts before a picture, the next first, and then those after it, in a window that begins with the first of them."""
 SOON_BEFORE, SOON_AFTER = 8, 2
 CONTAINER_CHARS = 30
 LEVELS = 5
@@ -96,37 +99,29 @@ def measure_pictures(
 ) -> Floats:
     """Measure each candidate; `announced` holds the stems of the pictures that the head names as the page's own."""
     pieces = reading.pieces
-    texts = [position for position, piece in enumerate(pieces) if piece.text]
-    chance = chances.tolist()
-    kept = [position for position in texts if chance[position] >= KEPT]
-    long = [position for position in kept if len(pieces[position].text) >= LONG_TEXT] or [0]
-    containers = Containers(reading, frozenset(kept))
+    text = measured.chars > 0
+    kept = text & (chances >= KEPT)
+    long = np.flatnonzero(kept & (measured.chars >= LONG_TEXT)).tolist() or [0]
+    containers = Containers(reading, measured, kept)
     uses = Counter(candidate.image.url for candidate in candidates)
-    named = measured.near.tolist()
     teaser, before_h1 = measured.teaser.tolist(), measured.before_h1.tolist()
     rows = []
     for candidate in candidates:
         position, image = candidate.position, candidate.image
-        place = bisect_left(texts, position)
-        last = [chance[text] for text in texts[max(0, place - NEIGHBOURS) : place]][::-1]
-        following = [chance[text] for text in texts[place : place + NEIGHBOURS]]
         node = pieces[position].node
         link = link_around(tree, node)
+        opens = link is not None and OPENS_PICTURE.search(link) is not None
         own = tree.attributes[node]
-        names = split_words(f"{own.get('class') or ''} {own.get('id') or ''}")
+        names = CLASS_WORDS[f"{own.get('class') or ''} {own.get('id') or ''}"]
         rows.append(
-            [
-                last[0] if last else 0.0,
-                following[0] if following else 0.0,
-                max([*last, *following, 0.0]),
-                sum([*last, *following]) / (2 * NEIGHBOURS),
+            (
                 long[0] <= position <= long[-1],
                 long[0] - SOON_BEFORE <= position < long[0],
                 long[-1] < position <= long[-1] + SOON_AFTER,
                 position > long[-1],
                 *containers.around(pieces[position].frame),
-                link is not None and not OPENS_PICTURE.search(link),
-                link is not None and OPENS_PICTURE.search(link) is not None,
+                link is not None and not opens,
+                opens,
                 *shape_of(image),
                 *wording_of(image, names, announced),
                 teaser[position],
@@ -134,10 +129,19 @@ def measure_pictures(
                 uses[image.url] > 1,
                 not names.isdisjoint(CONTENT_CLASSES),
                 not names.isdisjoint(THUMB_CLASSES),
-                *(named[position] & BITS[name] > 0 for name in GROUPS),
-            ]
+            )
         )
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(PICTURE_FEATURES))
+    positions = np.array([candidate.position for candidate in candidates])
+    beside = chances_beside(chances[text], np.searchsorted(np.flatnonzero(text), positions))
+    named = measured.near[positions, None] & GROUP_BITS != 0
+    return np.hstack((beside, np.array(rows, dtype=np.float64), named))
+
+
+def chances_beside(chances: Floats, places: Ints) -> Floats:
+    """Measure the chances of the texts before and after each of some places: `chance_before` to `chance_mean`."""
+    none = np.zeros(NEIGHBOURS)
+    window = np.concatenate((none, chances, none))[places[:, None] + BESIDE]
+    return np.column_stack((window[:, 0], window[:, NEIGHBOURS], window.max(axis=1), window.sum(axis=1) / len(BESIDE)))
 
 
 def shape_of(image: ImageRef) -> tuple[bool, ...]:
@@ -156,19 +160,30 @@ def shape_of(image: ImageRef) -> tuple[bool, ...]:
 def wording_of(image: ImageRef, names: frozenset[str], announced: frozenset[str]) -> tuple[bool, ...]:
     """Measure what address, class and alt text say of a picture: `svg` to `small_in_url`."""
     url = image.url.lower()
-    path = url.split("?")[0]
+    path, sized = url.split("?")[0], "x" in url
+    folder, _, name = image.url.split("?")[0].partition("://")[2].partition("/")[2].rpartition("/")
     return (
         ".svg" in path,
         path.endswith(".gif"),
-        not NEGATIVE_WORDS.isdisjoint(split_words(image.url.split("?")[0].partition("://")[2].partition("/")[2])),
+        FOLDERS[folder] or names_no_content(name),
         not names.isdisjoint(NEGATIVE_WORDS),
-        not split_words(image.alt).isdisjoint(NEGATIVE_WORDS),
+        bool(image.alt) and names_no_content(image.alt),
         bool(announced) and stem_of(image.url) in announced,
         bool(image.alt),
         len(image.alt) >= LONG_ALT,
-        LARGE_IN_URL.search(url) is not None,
-        SMALL_IN_URL.search(url) is not None,
+        (sized and LARGE_IN_URL.search(url) is not None) or WIDE_IN_URL.search(url) is not None,
+        sized and SMALL_IN_URL.search(url) is not None,
     )
+
+
+def names_no_content(text: str) -> bool:
+    """Say whether a word of a text names what is no content."""
+    return not split_words(text).isdisjoint(NEGATIVE_WORDS)
+
+
+CLASS_WORDS = Remembered(split_words)
+FOLDERS = Remembered(names_no_content)
+"""Whether the folders of a picture's address name what is no content: a site keeps its pictures in few."""
 
 
 def link_around(tree: Tree, node: int) -> str | None:
@@ -185,13 +200,12 @@ def link_around(tree: Tree, node: int) -> str | None:
 class Containers:
     """How much of the text in each frame is kept and how much is links, from prefix sums over the pieces."""
 
-    def __init__(self, reading: Reading, kept: frozenset[int]) -> None:
+    def __init__(self, reading: Reading, measured: Measured, kept: Bools) -> None:
         """Sum up the texts of a page."""
         self.frames = reading.frames
-        sizes = [len(piece.text) for piece in reading.pieces]
-        self.chars = list(accumulate(sizes, initial=0))
-        self.kept = list(accumulate((size * (at in kept) for at, size in enumerate(sizes)), initial=0))
-        self.linked = list(accumulate((piece.linked for piece in reading.pieces), initial=0))
+        sums = np.zeros((3, len(kept) + 1), dtype=np.int64)
+        np.cumsum((measured.chars, measured.chars * kept, measured.linked), axis=1, out=sums[:, 1:])
+        self.chars, self.kept, self.linked = sums.tolist()
 
     def around(self, number: int) -> tuple[float, float]:
         """Say which share of the text beside a picture is kept, and which is linked; 0 where there is no text."""

@@ -22,10 +22,14 @@ LAZY_SOURCES = (
 NOTED_SOURCES = ("data-orig-file", "data-large-file", "data-image", "data-url")
 """Attributes that note another copy of a picture: they count where `src` is no picture."""
 
+PLACEHOLDERS = (
+    "blank", "spacer", "placeholder", "pixel", "transparent", "lazy", "loading", "loader", "clear", "dummy", "empty",
+    "1x1", "grey", "gray",
+)  # fmt: skip
+"""Names of placeholders; a reference without one needs no regex."""
 PLACEHOLDER = re.compile(
-    r"(?:^|[/_.-])(?:blank|spacer|placeholder|pixel|transparent|lazy|loading|loader|clear|dummy|empty|1x1|grey|gray)"
-    r"(?:[_-]?(?:image|img|gif|\d+|\d+x\d+))?\.(?:gif|png|jpe?g|svg|webp)(?:[?#]|$)",
-    re.IGNORECASE,
+    rf"(?:^|[/_.-])(?:{'|'.join(PLACEHOLDERS)})"
+    r"(?:[_-]?(?:image|img|gif|\d+|\d+x\d+))?\.(?:gif|png|jpe?g|svg|webp)(?:[?#]|$)"
 )
 ONE_PIXEL = re.compile("base64,R0lGOD[ld]hAQAB")
 """The beginning of a GIF of one pixel, whatever follows."""
@@ -42,7 +46,7 @@ FEW_TYPES = frozenset(["", "image/jpeg", "image/jpg", "image/png", "image/webp",
 """Types of a source that every decoder reads."""
 
 NOT_SPACE = re.compile(r"[^ \t\n\f\r]+")
-DESCRIPTORS = re.compile(r"(?:[^,(]|\([^)]*(?:\)|$))*")
+DESCRIPTORS = re.compile(r"[^,(]*(?:\([^)]*(?:\)|$)[^,(]*)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ DENSITY_GIVEN = re.compile(r"(?:^|\s)(\d{1,4}(?:\.\d{1,4})?)x(?:\s|$)")
 
 def read_candidate(url: str, descriptors: str) -> Candidate:
     """Read the width or density of a candidate; what is malformed counts as not given."""
-    width, density = WIDTH_GIVEN.search(descriptors), DENSITY_GIVEN.search(descriptors)
+    width = WIDTH_GIVEN.search(descriptors) if "w" in descriptors else None
+    density = DENSITY_GIVEN.search(descriptors) if "x" in descriptors else None
     return Candidate(url, int(width[1]) if width else 0, float(density[1]) if density else 0.0)
 
 
@@ -100,10 +105,7 @@ def find_image(tree: Tree, index: int, base: str, wanted_px: int) -> ImageRef | 
     src = (attributes.get("src") or "").strip()
     url = next(filter(None, image_urls(tree, index, base, wanted_px)), None)
     if url is None and src and not is_placeholder(src):
-        written = CONTROLS.sub("", src).removeprefix("./")
-        url = (
-            join_url(base, src) or written[: MAX_INLINE_CHARS if src[:5].lower() == "data:" else MAX_URL_CHARS] or None
-        )
+        url = join_url(base, src) or write_plainly(src) or None
     if url is None:
         url = next(filter(None, lazy_urls(attributes, NOTED_SOURCES, base)), None)
     if url is None and src and src[:5].lower() != "data:" and not noscript_follows(tree, index):
@@ -111,6 +113,12 @@ def find_image(tree: Tree, index: int, base: str, wanted_px: int) -> ImageRef | 
     if url is None:
         return None
     return ImageRef(url, " ".join((attributes.get("alt") or "").split()), "", width_px, height_px)
+
+
+def write_plainly(src: str) -> str:
+    """Write down a reference that cannot be resolved, without what cannot be printed and not all of a long one."""
+    most = MAX_INLINE_CHARS if src[:5].lower() == "data:" else MAX_URL_CHARS
+    return CONTROLS.sub("", src).removeprefix("./")[:most]
 
 
 def image_urls(tree: Tree, index: int, base: str, wanted_px: int) -> Iterator[str | None]:
@@ -134,9 +142,11 @@ def lazy_urls(attributes: dict[str, str | None], names: tuple[str, ...], base: s
 
 def srcset_url(text: str, base: str, wanted_px: int, shown_px: int | None) -> Iterator[str | None]:
     """Choose among the candidates of a srcset that name a picture."""
-    real = [candidate for candidate in parse_srcset(text) if not is_placeholder(candidate.url)]
-    if real:
-        yield join_url(base, choose_candidate(real, wanted_px, shown_px))
+    candidates = parse_srcset(text)
+    if candidates and is_placeholder(choose_candidate(candidates, wanted_px, shown_px)):
+        candidates = [candidate for candidate in candidates if not is_placeholder(candidate.url)]
+    if candidates:
+        yield join_url(base, choose_candidate(candidates, wanted_px, shown_px))
 
 
 def picture_sources(tree: Tree, index: int) -> list[str]:
@@ -165,7 +175,9 @@ def is_placeholder(reference: str) -> bool:
     text = reference.strip()
     if text[:5].lower() == "data:":
         return len(text) <= MAX_INLINE_CHARS or ONE_PIXEL.search(text, 0, 100) is not None
-    return text in ("", "#", "about:blank") or PLACEHOLDER.search(text[-200:]) is not None
+    end = text[-200:].lower()
+    named = any(map(end.__contains__, PLACEHOLDERS)) and PLACEHOLDER.search(end)
+    return text in ("", "#", "about:blank") or bool(named)
 
 
 def noscript_follows(tree: Tree, index: int) -> bool:

@@ -319,6 +319,7 @@ def test_a_plain_picture_among_prose():
         ("height_to_60", {"height_px": 60}), ("tiny", {"width_px": 3}), ("tiny", {"height_px": 0}),
         ("elongated", {"width_px": 400, "height_px": 100}), ("svg", {"url": "https://h.example/a.svg?x"}),
         ("gif", {"url": "https://h.example/a.GIF"}), ("named_in_url", {"url": "https://logo.example/site-logo.png"}),
+        ("named_in_url", {"url": "https://h.example/icons/2021/ferry.jpg"}),
         ("named_in_class", {"attributes": "class=avatar"}), ("named_in_class", {"attributes": "id=userIcon"}),
         ("named_in_alt", {"attributes": "alt='Facebook icon'"}), ("described", {"attributes": "alt=cat"}),
         ("long_alt", {"attributes": "alt='The ferry in the harbour of the island'"}),

@@ -55,6 +55,7 @@ ATTACKS = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_would_nest_too_deep_is_refused(name):
     assert check_markup(ATTACKS[name]) == TOO_DEEP
+    assert check_markup(ATTACKS[name].encode().decode("latin-1")) == TOO_DEEP  # a character a byte
 
 
 def test_too_many_attributes_are_refused():
