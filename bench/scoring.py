@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.folder import Folder
 from pipeline.sources import SourceConfig, plan_splits, read_split
 from pipeline.urls import clean_url
 from schemas.document import Document, ImageRef, Text
@@ -362,7 +363,7 @@ def read_labels(path: Path) -> dict[str, Any]:
 def read_pages(archive: Path, labels: dict[str, Any]) -> list[Page]:
     """Read the pages of an archive as a build does."""
     config = SourceConfig(paths=(str(archive),))
-    records = (record for split in plan_splits(config) for record in read_split(split, config))
+    records = (record for split in plan_splits(config) for record in read_split(split, config, Folder("")))
     pages = [record for record in records if isinstance(record, Page)]
     assert sorted(page.url for page in pages) == sorted(labels), f"{archive.name} holds other pages than its labels"
     return pages

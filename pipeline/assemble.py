@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.documents import capture_name
-from pipeline.fetch import group_rows, moment
+from pipeline.fetch import by_key, moment
 from pipeline.filters import judge_image, judge_page
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, SAMPLES
@@ -29,12 +29,8 @@ Placement = Mapping[str, Any]
 
 def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Judge each image of a key range by the image rules, and say so at every place that refers to it."""
-    media = group_rows(inputs[MEDIA.directory])
-    media_key, rows = next(media, ("", []))
-    for key, references in group_rows(inputs[REFERENCES.directory]):
-        while media_key and media_key < key:
-            media_key, rows = next(media, ("", []))
-        found = media_from_row(rows[0]) if media_key == key else None
+    for references, rows in by_key(inputs, REFERENCES.directory, MEDIA.directory):
+        found = media_from_row(rows[0]) if rows else None
         verdict = judge(found, output)
         for reference in references:
             names = {"key": reference["document"], "capture": reference["capture"], "position": reference["position"]}
@@ -64,16 +60,12 @@ def judge(media: Media | None, output: Output) -> dict[str, Any]:
 
 def select_documents(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Keep one capture of each page, put its images in their places, and judge it by the page rules."""
-    placements = group_rows(inputs[PLACEMENTS.directory])
-    placed_key, placed = next(placements, ("", []))
-    for key, rows in group_rows(inputs[DOCUMENTS.directory]):
-        while placed_key and placed_key < key:
-            placed_key, placed = next(placements, ("", []))
+    for rows, placed in by_key(inputs, DOCUMENTS.directory, PLACEMENTS.directory):
         documents = newest_first([document_from_row(row) for row in rows])
         for index, document in enumerate(documents):
             output.begin(index)
             capture = capture_name(document)
-            found = {row["position"]: row for row in placed if placed_key == key and row["capture"] == capture}
+            found = {row["position"]: row for row in placed if row["capture"] == capture}
             select_document(document, found, DUPLICATE_URL if index else "", output)
 
 

@@ -1,7 +1,7 @@
 """The jobs, one stage a line: this is the table of contents of `pipeline`.
 
-    flamingo extract    sources → documents, captures, references
-    flamingo fetch      references × captures → wanted → media
+    flamingo extract    lists of URLs → the web → archives; sources → documents, captures, references
+    flamingo fetch      references × captures → the web → ledger; references × captures × ledger → wanted → media
     flamingo assemble   references × media → placements × documents → samples → shards
     flamingo build      all three
 
@@ -18,18 +18,37 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline import __version__
+from pipeline.ask import ask_web
 from pipeline.assemble import place_images, select_documents
 from pipeline.documents import extract_pages
 from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
 from pipeline.filters import FiltersConfig
 from pipeline.folder import Folder
+from pipeline.lists import list_pages, settle_pages
 from pipeline.media import MediaConfig
+from pipeline.optout import stamped
+from pipeline.politeness import FetchConfig
+from pipeline.rights import RightsConfig
 from pipeline.shard import OBELICS_VIEW, ShardConfig, merge_index, write_shard
-from pipeline.sources import SourceConfig, plan_splits
-from pipeline.stage import Job, Stage, Unit, fingerprint, marker_name
-from pipeline.tables import CAPTURES, DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, REJECTED, SAMPLES, WANTED, key_ranges
+from pipeline.sources import LIST, SourceConfig, plan_splits, web_splits
+from pipeline.stage import Execute, Job, Stage, Unit, fingerprint, marker_name
+from pipeline.tables import (
+    ASKED,
+    CAPTURES,
+    DOCUMENTS,
+    LISTED,
+    MEDIA,
+    PLACEMENTS,
+    REFERENCES,
+    REJECTED,
+    SAMPLES,
+    WANTED,
+    key_ranges,
+)
+from pipeline.web import ORIGINAL, ledger_stamp
 from schemas import SCHEMA_VERSION
+from schemas.asked import IMAGE, PAGE
 from schemas.config import to_tree
 from schemas.sample import INTERLEAVED
 from schemas.shard import FunnelRow, Manifest, Shard, manifest_to_json
@@ -49,6 +68,10 @@ class BuildConfig:
     """What is read."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     """How pages become documents."""
+    rights: RightsConfig = field(default_factory=RightsConfig)
+    """What sites and people do not allow."""
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    """How the web is asked for what the sources do not hold."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How images are checked and stored."""
     filters: FiltersConfig = field(default_factory=FiltersConfig)
@@ -72,15 +95,28 @@ class Totals:
     facts: list[dict[str, Any]] = field(default_factory=list)
 
 
-def by_split(totals: Totals, config: BuildConfig) -> Sequence[Any]:
-    """Plan a unit for each stretch of the sources."""
-    return plan_splits(config.source)
+Plan = Callable[[Totals, Job], Sequence[Any]]
 
 
-def by_rows(*tables: str) -> Callable[[Totals, BuildConfig], Sequence[Any]]:
+def by_split(web: str) -> Plan:
+    """Plan a unit for each stretch of the sources, and for each log of a kind that was got from the web."""
+
+    def plan(totals: Totals, job: Job) -> Sequence[Any]:
+        splits = [split for split in plan_splits(job.config.source) if split.kind != LIST]
+        return [*splits, *web_splits(job.folder, web)]
+
+    return plan
+
+
+def by_list(totals: Totals, job: Job) -> Sequence[Any]:
+    """Plan a unit for each stretch of the lists of URLs."""
+    return [split for split in plan_splits(job.config.source) if split.kind == LIST]
+
+
+def by_rows(*tables: str) -> Plan:
     """Plan key ranges with a bounded number of rows and bytes of these tables."""
 
-    def plan(totals: Totals, config: BuildConfig) -> Sequence[Any]:
+    def plan(totals: Totals, job: Job) -> Sequence[Any]:
         rows = sum(totals.rows[table] for table in tables)
         size = sum(totals.bytes[table] for table in tables)
         return key_ranges(max(1, -(-rows // ROWS_PER_UNIT), -(-size // BYTES_PER_UNIT)))
@@ -88,11 +124,16 @@ def by_rows(*tables: str) -> Callable[[Totals, BuildConfig], Sequence[Any]]:
     return plan
 
 
-def by_shard(totals: Totals, config: BuildConfig) -> Sequence[Any]:
+def by_listed(totals: Totals, job: Job) -> Sequence[Any]:
+    """Plan key ranges of the listed pages, none where no list was given."""
+    return by_rows(LISTED.directory)(totals, job) if totals.rows[LISTED.directory] else []
+
+
+def by_shard(totals: Totals, job: Job) -> Sequence[Any]:
     """Plan the shards: as many as the samples and their bytes ask for."""
     samples = totals.counts["select", "page", ""]
     size = totals.bytes[SAMPLES.directory] + totals.counts["select", "image bytes", ""]
-    wanted = max(1, -(-samples // config.shards.samples), -(-size // config.shards.max_bytes))
+    wanted = max(1, -(-samples // job.config.shards.samples), -(-size // job.config.shards.max_bytes))
     return key_ranges(wanted) if samples else []
 
 
@@ -100,31 +141,45 @@ def by_shard(totals: Totals, config: BuildConfig) -> Sequence[Any]:
 class Step:
     """A stage of a job, what of the configuration decides its output, and how it is cut into units.
 
-    The paths of the sources are no setting: each unit names its own file, whatever order they were given in.
+    `ask` names what the web is asked for before the stage is planned: pages or images. The paths of the sources are
+    no setting: each unit names its own file, whatever order they were given in.
     """
 
     stage: Stage
     settings: Callable[[BuildConfig], Any]
-    plan: Callable[[Totals, BuildConfig], Sequence[Any]]
+    plan: Plan
+    ask: str = ""
 
 
 EXTRACT = (
     Step(
+        Stage("list", (), (LISTED,), list_pages),
+        lambda config: [],
+        by_list,
+    ),
+    Step(
+        Stage("settle", (LISTED, ASKED), (), settle_pages),
+        lambda config: [stamped(config.rights)],
+        by_listed,
+        ask=PAGE,
+    ),
+    Step(
         Stage("extract", (), (DOCUMENTS, REFERENCES, CAPTURES), extract_pages),
-        lambda config: [replace(config.source, paths=()), config.extract],
-        by_split,
+        lambda config: [replace(config.source, paths=()), config.extract, stamped(config.rights)],
+        by_split(PAGE),
     ),
 )
 FETCH = (
     Step(
-        Stage("locate", (REFERENCES, CAPTURES), (WANTED, MEDIA), locate_media),
-        lambda config: [],
+        Stage("locate", (REFERENCES, CAPTURES, ASKED), (WANTED, MEDIA), locate_media),
+        lambda config: [stamped(config.rights)],
         by_rows(REFERENCES.directory, CAPTURES.directory),
+        ask=IMAGE,
     ),
     Step(
         Stage("normalise", (WANTED,), (MEDIA,), normalise_media),
         lambda config: [replace(config.source, paths=()), config.media],
-        by_split,
+        by_split(ORIGINAL),
     ),
 )
 ASSEMBLE = (
@@ -146,15 +201,16 @@ ASSEMBLE = (
 )
 BUILD = EXTRACT + FETCH + ASSEMBLE
 
-Execute = Callable[[Stage, Sequence[Unit], int], None]
-"""Runs the units of a stage that are still to do; the number says how many others are done."""
 
-
-def run_steps(job: Job, steps: Sequence[Step], execute: Execute) -> Totals:
-    """Run the steps that are asked for; the steps before them must be done."""
+def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = True) -> Totals:
+    """Run the steps that are asked for; the steps before them must be done. Without `ask` the web is left alone."""
     totals = Totals()
     for step in BUILD[: BUILD.index(steps[-1]) + 1]:
-        units = plan_units(step, totals, job.config)
+        if step.ask and ask and job.config.fetch.contact:
+            ask_web(job, step.ask, sum(totals.rows[table.directory] for table in step.stage.reads), execute)
+        if step.ask:
+            totals.units = fingerprint(totals.units, ledger_stamp(job.folder, step.ask))
+        units = plan_units(step, totals, job)
         remove_stale(job.folder, step.stage, units)
         done = finished(job.folder, step.stage)
         todo = [unit for unit in units if unit.name not in done]
@@ -167,12 +223,11 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute) -> Totals:
     return totals
 
 
-def plan_units(step: Step, totals: Totals, config: BuildConfig) -> list[Unit]:
+def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
     """Cut a stage into units, each named by all that decides its output."""
-    settings = [to_tree(setting) for setting in step.settings(config)]
-    works = step.plan(totals, config)
+    settings = [to_tree(setting) for setting in step.settings(job.config)]
     base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, totals.units)
-    return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in works]
+    return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in step.plan(totals, job)]
 
 
 def finished(folder: Folder, stage: Stage) -> set[str]:
@@ -222,7 +277,7 @@ def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Tota
 
 def funnel(totals: Totals) -> tuple[FunnelRow, ...]:
     """Tell what went into every stage and what came out, in the order of the data."""
-    order = ["read", "extract", "locate", "normalise", "filter_images", "select", "shard"]
+    order = ["list", "settle", "read", "extract", "locate", "normalise", "filter_images", "select", "shard"]
     kinds = ["record", "page", "image url", "image", "video"]
     rows = []
     for stage, kind in sorted({key[:2] for key in totals.counts}, key=lambda k: (order.index(k[0]), k[1])):

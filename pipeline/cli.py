@@ -43,9 +43,20 @@ def main() -> None:
 def job_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add what the jobs have in common."""
     options = [
-        click.option("--source", "-s", "sources", multiple=True, help="WARC or Parquet file, glob, folder of pages."),
         click.option(
-            "--out", "-o", required=True, help="Dataset folder or URL; a second run goes on where one stopped"
+            "--source",
+            "-s",
+            "sources",
+            multiple=True,
+            help="WARC or Parquet file, glob, folder of pages, list of URLs.",
+        ),
+        click.option(
+            "--out", "-o", metavar="DATASET", help="Dataset folder or URL; a second run goes on where one stopped."
+        ),
+        click.option(
+            "--contact",
+            metavar="MAIL|URL",
+            help="Ask the web for what the sources lack; sites see whom to write to.  [default: the dataset's]",
         ),
         click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False), help="Settings as TOML."),
         click.option("--preset", type=click.Choice(PRESETS), help="Rules of a corpus.  [default: m3w, any length]"),
@@ -91,6 +102,7 @@ def build(**given: Any) -> None:
     flamingo build --source crawl.warc.gz --out dataset
     flamingo build --source 'crawl/*.warc.gz' --out dataset --preset obelics --workers 8
     flamingo build --source saved-pages/ --out dataset --set filters.pages.min_words=20
+    flamingo build --source urls.txt --out dataset --contact you@example.org
     flamingo build --source gs://b/*.warc.gz --out gs://b/dataset -- --runner=DataflowRunner --project=p
     """
     from pipeline.build import BUILD
@@ -101,7 +113,7 @@ def build(**given: Any) -> None:
 @main.command()
 @job_options
 def extract(**given: Any) -> None:
-    """Read pages and write documents: text and media references in reading order.
+    """Read pages, or get them by a list of URLs, and write documents: text and media references in reading order.
 
     \b
     flamingo extract --source crawl.warc.gz --out dataset
@@ -112,44 +124,59 @@ def extract(**given: Any) -> None:
 
 
 @main.command()
+@click.option("--status", metavar="DATASET", help="Say what became of all that was asked of the web, host by host.")
+@click.option("--json", "as_json", is_flag=True, help="The status as JSON lines.")
 @job_options
-def fetch(**given: Any) -> None:
-    """Find the documents' images in the sources, check and normalise them.
+def fetch(status: str | None, as_json: bool, **given: Any) -> None:
+    """Get the documents' images, from the sources or with --contact from the web, check and normalise them.
+
+    A later run asks only for what is missing, or failed for a reason that may have passed.
 
     \b
     flamingo fetch --out dataset
+    flamingo fetch --out dataset --contact you@example.org --dry-run
+    flamingo fetch --out dataset --contact you@example.org
+    flamingo fetch --status dataset
     """
     from pipeline.build import BUILD, FETCH
 
+    if status is not None:
+        from pipeline.asked import print_status
+        from pipeline.folder import Folder
+
+        print_status(Folder(status), as_json)
+        return
     run_job(BUILD[: BUILD.index(FETCH[-1]) + 1], given)
 
 
 @main.command()
 @job_options
 def assemble(**given: Any) -> None:
-    """Apply the rules and write shards; with other rules, only this is done again.
+    """Apply the rules and write shards; with other rules, only this is done again. The web is never asked.
 
     \b
     flamingo assemble --out dataset --set filters.images.min_side_px=150
     """
     from pipeline.build import BUILD
 
-    run_job(BUILD, given)
+    run_job(BUILD, given, ask=False)
 
 
-def run_job(steps: Sequence[Any], given: dict[str, Any]) -> None:
+def run_job(steps: Sequence[Any], given: dict[str, Any], *, ask: bool = True) -> None:
     """Resolve the settings, run the steps and show the funnel."""
     from pipeline.local import LocalOptions
     from pipeline.progress import TerminalProgress
     from pipeline.run import run
 
+    if not given["out"]:
+        raise click.UsageError("Missing option '--out' / '-o'.")
     config = resolve_config(given)
     options = LocalOptions(given["workers"], given["worker_memory"] << 20, given["stall"], given["beam_args"])
     if given["dry_run"]:
-        describe_plan(config, options)
+        describe_plan(given["out"], config, options)
         return
     with TerminalProgress() as progress:
-        totals = run(given["out"], config, steps, options, progress)
+        totals = run(given["out"], config, steps, options, progress, ask=ask)
     show_result(given["out"], steps, totals)
 
 
@@ -177,6 +204,10 @@ def resolve_config(given: dict[str, Any]) -> Any:
         tree = to_tree(config)
         tree["source"]["paths"] = list(given["sources"])
         config = from_tree(BuildConfig, tree, "--source")
+    if given["contact"] is not None:
+        tree = to_tree(config)
+        tree["fetch"]["contact"] = given["contact"]
+        config = from_tree(BuildConfig, tree, "--contact")
     return with_overrides(config, given["assignments"])
 
 
@@ -185,10 +216,12 @@ def toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def describe_plan(config: Any, options: Any) -> None:
-    """Print what a run would read, without running it."""
+def describe_plan(root: str, config: Any, options: Any) -> None:
+    """Print what a run would read and ask for, without running it."""
     import tomli_w
 
+    from pipeline.asked import describe_wanted
+    from pipeline.folder import Folder
     from pipeline.sources import plan_splits
     from schemas.config import to_tree
 
@@ -198,6 +231,8 @@ def describe_plan(config: Any, options: Any) -> None:
     click.echo(
         f"would read {len(files)} source(s) in {len(splits)} unit(s) with {options.resolved().workers} worker(s)"
     )
+    if config.fetch.contact:
+        click.echo(describe_wanted(Folder(root), config))
 
 
 def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
@@ -205,11 +240,14 @@ def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
     from rich.console import Console
 
     from pipeline.build import BUILD, MANIFEST, funnel
+    from pipeline.fetch import NOT_IN_SOURCES
     from pipeline.folder import Folder
     from pipeline.report import funnel_table, print_summary
     from schemas.shard import manifest_from_json
 
     console = Console()
+    if missing := totals.counts["locate", "image url", NOT_IN_SOURCES]:
+        click.echo(f"{missing:,} images are not in the sources; with --contact the web is asked for them", err=True)
     if steps[-1] is not BUILD[-1]:
         console.print(funnel_table(funnel(totals)))
         return

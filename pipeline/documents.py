@@ -7,12 +7,16 @@ anything else captured  → where it lies       work/captures
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.extract import extract_document
+from pipeline.optout import OptOut, hold_lists
+from pipeline.rights import RightsConfig, refuse_headers, refuse_meta
 from pipeline.sources import Capture, Split, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
 from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES
 from schemas.document import Document, ImageRef, document_to_row
-from schemas.page import Page, Rejected, key_of, origin_to_row
+from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
 STAGE = "extract"
 
@@ -21,7 +25,8 @@ def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Read a split and extract its pages."""
     split: Split = unit.work
     config = output.job.config
-    for number, found in enumerate(read_split(split, config.source)):
+    listed = hold_lists(config.rights)
+    for number, found in enumerate(read_split(split, config.source, output.folder)):
         match found:
             case Page():
                 set_aside = output.begin(number)
@@ -29,19 +34,45 @@ def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
                     reject = Rejected(STAGE, SET_ASIDE, "page", found.url, detail=set_aside, origin=found.origin)
                     output.reject(reject)
                     continue
-                result = extract_document(found, config.extract)
+                result = allowed(extract_document(found, config.extract), config.rights, listed)
                 if isinstance(result, Rejected):
                     output.reject(result)
                 else:
                     write_document(result, output)
             case Capture():
-                write_capture(found, output)
+                write_capture(found, refuse_headers(found.headers, config.rights, image=True), output)
             case Rejected():
                 output.reject(found)
 
 
+def allowed(result: Document | Rejected, rights: RightsConfig, listed: OptOut) -> Document | Rejected:
+    """Refuse a document that its page, its headers or the user's lists keep from being used."""
+    if isinstance(result, Rejected):
+        return result
+    refusal = listed.refuse(result.url) or restricted(result, rights, image=False)
+    if refusal is None:
+        return result
+    return Rejected(STAGE, refusal.reason, "page", result.url, detail=refusal.detail, origin=result.origin)
+
+
+def restricted(document: Document, rights: RightsConfig, *, image: bool) -> Refusal | None:
+    """Judge a document, or with `image` its pictures, by what the page says of its use."""
+    said = [(name, value) for name, _, value in (text.partition(": ") for text in document.restrictions)]
+    return refuse_headers(said, rights, image=image) or refuse_meta(said, rights, image=image)
+
+
+def without_images(document: Document, refusal: Refusal, output: Output) -> Document:
+    """Take the pictures out of a document that its page keeps from being used."""
+    for item in document.items:
+        if isinstance(item, ImageRef):
+            output.reject(Rejected(STAGE, refusal.reason, "image", item.url, document.url, refusal.detail))
+    return replace(document, items=tuple(item for item in document.items if not isinstance(item, ImageRef)))
+
+
 def write_document(document: Document, output: Output) -> None:
     """Write a document and its references."""
+    if refusal := restricted(document, output.job.config.rights, image=True):
+        document = without_images(document, refusal, output)
     row = document_to_row(document)
     size = sum(200 + len(getattr(item, "text", "")) for item in document.items)
     output.write(DOCUMENTS, row, size)
@@ -58,8 +89,8 @@ def capture_name(document: Document) -> str:
     return fingerprint(document.origin.file, document.origin.offset)
 
 
-def write_capture(capture: Capture, output: Output) -> None:
-    """Write where a resource lies."""
+def write_capture(capture: Capture, refusal: Refusal | None, output: Output) -> None:
+    """Write where a resource lies, and whether it may be used as an image."""
     output.keep("read", "record")
     row = {
         "key": key_of(capture.url),
@@ -69,5 +100,7 @@ def write_capture(capture: Capture, output: Output) -> None:
         "place": capture.place,
         "source": origin_to_row(capture.source),
         "fetched": capture.fetched,
+        "refused": refusal.reason if refusal else "",
+        "refusal": refusal.detail if refusal else "",
     }
     output.write(CAPTURES, row)

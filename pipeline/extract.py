@@ -1,6 +1,6 @@
 """Page → Document: what a reader would call the content, text and media in reading order.
 
-    Page → decode_html → check_markup → Tree → read_page → choose → attach_captions → Document | Rejected
+    Page → to_utf8 → check_markup → Tree → read_page → choose → attach_captions → Document | Rejected
 
 Reading comes before choosing: all that a page shows is read first, then judged piece by piece with the whole page in
 view (SPEC-corpus 3). Every pass is linear in the nodes of the tree.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pipeline import dom, soup
 from pipeline.captions import attach_captions
 from pipeline.content import Wanted, choose, load_weights
-from pipeline.marks import find_marks
+from pipeline.marks import RIGHTS_METAS, Marks, contents, find_marks
 from pipeline.metadata import find_base, read_metadata
 from pipeline.nesting import check_markup
 from pipeline.picture_features import announced_pictures
@@ -66,12 +66,13 @@ def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
         return reject(TOO_LARGE, f"{len(page.html)} bytes")
     if kind := sniff_bytes(page.html):
         return reject(NOT_HTML, kind)
-    text = dom.decode_html(page.html, page.charset)
-    if kind := sniff_text(text):
+    markup = dom.to_utf8(page.html, page.charset)
+    if kind := sniff_text(markup):
         return reject(NOT_HTML, kind)
-    if reason := check_markup(text):
+    # A character a byte is the text that costs least to make of UTF-8, and all that the guard looks for is ASCII.
+    if reason := check_markup(markup.decode("latin-1")):
         return reject(reason)
-    tree = PARSERS[config.parser](text, config.max_nodes, config.max_depth, deadline)
+    tree = PARSERS[config.parser](markup, config.max_nodes, config.max_depth, deadline)
     if isinstance(tree, str):
         return reject(tree)
     try:
@@ -96,7 +97,17 @@ def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
         said.published,
         said.author,
         said.licence,
+        restrictions(page, marks),
     )
+
+
+MAX_RESTRICTION_CHARS = 1_000
+
+
+def restrictions(page: Page, marks: Marks) -> tuple[str, ...]:
+    """Gather what the headers and the head of a page say of its use."""
+    said = [*page.headers, *((name, content) for name in RIGHTS_METAS for content in contents(marks, name))]
+    return tuple(f"{name}: {value}"[:MAX_RESTRICTION_CHARS] for name, value in said)
 
 
 # --- what is no page at all ------------------------------------------------------------------------------------------
@@ -121,9 +132,9 @@ def sniff_bytes(html: bytes) -> str:
     return next((kind for magic, kind in MAGIC.items() if html.startswith(magic)), "")
 
 
-def sniff_text(text: str) -> str:
-    """Say what else a decoded page is: binary garbage or a feed; empty if it may be a page."""
-    start = text[:SNIFF_CHARS]
+def sniff_text(utf8: bytes) -> str:
+    """Say what else a page is by its text: binary garbage or a feed; empty if it may be a page."""
+    start = utf8[: 4 * SNIFF_CHARS].decode(errors="ignore")[:SNIFF_CHARS]
     if len(CONTROLS.findall(start)) > MAX_CONTROL_SHARE * len(start):
         return "binary"
     feed = FEED.match(start)

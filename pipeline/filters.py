@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas.media import Media
+from schemas.page import Refusal
 
 TOO_SMALL = "too_small"
 TOO_LARGE = "too_large"
@@ -20,14 +21,6 @@ NO_IMAGE = "no_image"
 TOO_MANY_IMAGES = "too_many_images"
 TOO_FEW_WORDS = "too_few_words"
 TOO_MANY_WORDS = "too_many_words"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why something is dropped: a constant of this module, and the figures that decided."""
-
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)

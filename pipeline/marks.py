@@ -8,6 +8,7 @@ from itertools import compress
 
 from pipeline.dom import Tree, is_json_ld
 from pipeline.nesting import words
+from pipeline.rights import PRODUCT, TDM_FIELD
 
 MAX_VALUES = 20
 """Values of one source that are looked at."""
@@ -21,9 +22,10 @@ DATE_METAS = (
 )  # fmt: skip
 AUTHOR_METAS = ("author", "article:author", "dc.creator", "dcterms.creator", "parsely-author", "sailthru.author")
 LICENCE_METAS = ("dcterms.license", "dc.rights.license", "dc.rights", "dcterms.rights")
+RIGHTS_METAS = ("robots", PRODUCT, TDM_FIELD)
 PICTURE_METAS = ("og:image", "og:image:url", "twitter:image")
 METAS = words("og:title og:url og:locale content-language").union(
-    PUBLISHED_METAS, DATE_METAS, AUTHOR_METAS, LICENCE_METAS, PICTURE_METAS
+    PUBLISHED_METAS, DATE_METAS, AUTHOR_METAS, LICENCE_METAS, RIGHTS_METAS, PICTURE_METAS
 )
 PROPS = words("datePublished uploadDate author name comment")
 RELS = words("canonical author license")

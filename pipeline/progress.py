@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError
 from pipeline.local import Progress as State
 
-STAGES = ("extract", "locate", "normalise", "place", "select", "shard")
+STAGES = ("list", "settle", "extract", "locate", "normalise", "place", "select", "shard")
 PLAIN_EVERY_S = 10.0
 MANIFEST = "interleaved/manifest.json"
 

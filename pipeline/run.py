@@ -13,7 +13,7 @@ import tomli_w
 from pipeline.build import BuildConfig, Step, Totals, run_steps
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
-from pipeline.sources import SourceConfig, plan_splits
+from pipeline.sources import LIST, SourceConfig, plan_splits
 from pipeline.stage import Job, Stage, Unit
 from schemas.config import ConfigError, from_toml, to_tree
 
@@ -38,11 +38,17 @@ def check_claim(folder: Folder, config: BuildConfig) -> None:
     earlier = load_config(folder)
     if earlier is None and (strangers := [name for name in folder.names("") if name != "work"]):
         raise UserError(f"{folder.root}: holds {strangers[0]} and no dataset; give an empty or new folder as --out")
-    if earlier is None:
-        plan_splits(config.source)
+    if earlier is None and any(split.kind == LIST for split in plan_splits(config.source)):
+        require_contact(config)
     if earlier is not None and identity(earlier.source) != identity(config.source):
         was = ", ".join(earlier.source.paths)
         raise UserError(f"{folder.root}: holds a dataset built from {was}; give another --out or the same --source")
+
+
+def require_contact(config: BuildConfig) -> None:
+    """Refuse to ask the web in nobody's name."""
+    if not config.fetch.contact:
+        raise UserError("a list of URLs is asked from the web: give --contact with your mail address or web page")
 
 
 def absolute(path: str) -> str:
@@ -61,8 +67,13 @@ def run(
     steps: Sequence[Step],
     options: LocalOptions,
     watch: Callable[[Progress], None],
+    *,
+    ask: bool = True,
 ) -> Totals:
-    """Run stages on the dataset in `root`, on this machine or on the runner that the Beam options name."""
+    """Run stages on the dataset in `root`, on this machine or on the runner that the Beam options name.
+
+    The web is asked only with `ask`, and in the name of `fetch.contact`.
+    """
     runner = named_runner(options.beam_args)
     folder = Folder(absolute(root))
     relative = [path for path in config.source.paths if absolute(path) != path.rstrip("/")]
@@ -75,9 +86,11 @@ def run(
         job = Job(folder, config)
         teller = Teller(folder, watch)
         if runner not in LOCAL_RUNNERS:
-            return run_steps(job, steps, lambda stage, units, done: on_cluster(stage, job, units, options.beam_args))
+            return run_steps(
+                job, steps, lambda stage, units, done: on_cluster(stage, job, units, options.beam_args), ask=ask
+            )
         with supervise(job, options, teller) as supervisor:
-            totals = run_steps(job, steps, supervisor.run)
+            totals = run_steps(job, steps, supervisor.run, ask=ask)
         teller.finish()
         return totals
 

@@ -4,6 +4,7 @@
     a folder               saved pages with the files beside them; `file://NAME/path` is their URL, unless told or
                            unless it is a mirror, whose folders are named like hosts
     *.parquet              columns `url` and `html`
+    *.txt                  URLs of pages, a line each: they are asked for, and what was got is an archive as above
 
 In: paths, globs or URLs of any fsspec file system. Out: `Page`, `Capture` (anything that is no page) or `Rejected`.
 """
@@ -23,9 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import warc
-from pipeline.folder import OpenFiles, UserError, is_local, locate, open_input
+from pipeline.folder import Folder, OpenFiles, UserError, is_local, locate, open_input
 from pipeline.tables import KeyRange
 from pipeline.urls import clean_url
+from pipeline.web import in_dataset, log_files, resolve
 from schemas.page import Origin, Page, Rejected, key_of
 
 STAGE = "read"
@@ -34,11 +36,13 @@ NO_URL = "no_url"
 NOT_A_FILE = "not_a_file"
 OUTSIDE = "outside_folder"
 TOO_LARGE = "file_too_large"
-WARC, FOLDER, MIRROR, PARQUET = "warc", "folder", "mirror", "parquet"
+WARC, FOLDER, MIRROR, PARQUET, LIST = "warc", "folder", "mirror", "parquet", "list"
 IN_HOST_FOLDER = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}/")
 PAGE_TYPES = ("text/html", "application/xhtml+xml")
 PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 FILES_PER_SPLIT = 256
+LIST_BYTES = 8 << 20
+TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 ROWS_PER_SPLIT = 2_000
 
 
@@ -47,7 +51,7 @@ class SourceConfig:
     """What is read, and within which bounds."""
 
     paths: tuple[str, ...] = ()
-    """WARC files, Parquet files, folders of saved pages; globs and any fsspec URL are welcome."""
+    """WARC files, Parquet files, folders of saved pages, lists of URLs; globs and any fsspec URL are welcome."""
     base_url: str = ""
     """URL that the root of a folder of saved pages stands for; empty: `file://NAME-OF-THE-FOLDER/`, and `https://`
     where everything in it lies in folders named like hosts, as wget leaves a mirror."""
@@ -97,6 +101,7 @@ class Capture:
     place: str
     source: Origin
     fetched: datetime | None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def place_of(file: str, offset: int) -> str:
@@ -105,9 +110,9 @@ def place_of(file: str, offset: int) -> str:
 
 
 def plan_splits(config: SourceConfig) -> list[Split]:
-    """List the splits of all sources, in an order that does not depend on how they were given."""
+    """List the splits of all sources, lists of URLs too, in an order that does not depend on how they were given."""
     if not config.paths:
-        raise UserError("no source: give --source with WARC files, Parquet files or a folder of saved pages")
+        raise UserError("no source: give --source with WARC files, Parquet files, saved pages or a list of URLs")
     # One file under two names (a glob and its path, with and without `./`) is read once, under the first of them.
     names = sorted({file for path in config.paths for file in expand(path)}, reverse=True)
     found = sorted({locate(file)[1]: file for file in names}.values())
@@ -123,6 +128,9 @@ def plan_splits(config: SourceConfig) -> list[Split]:
             splits.extend(folder_splits(file))
         elif kind == PARQUET:
             splits.extend(parquet_splits(file, stamp, config))
+        elif kind == LIST:
+            starts = range(0, max(1, size), LIST_BYTES)
+            splits.extend(Split(LIST, file, start, min(size, start + LIST_BYTES), stamp) for start in starts)
         elif file.endswith(".gz"):
             starts = range(0, max(1, size), split_bytes)
             splits.extend(Split(WARC, file, start, min(size, start + split_bytes) or 1, stamp) for start in starts)
@@ -171,7 +179,14 @@ def kind_of(file: str) -> str:
         return PARQUET
     if file.endswith((".warc", ".warc.gz")):
         return WARC
-    raise UserError(f"{file}: not a source; known are .warc, .warc.gz, .parquet and folders of saved pages")
+    if file.endswith(".txt"):
+        return LIST
+    raise UserError(f"{file}: not a source; known are .warc, .warc.gz, .parquet, .txt and folders of saved pages")
+
+
+def web_splits(folder: Folder, kind: str) -> list[Split]:
+    """List the logs of what was got from the web, a split each: they are short."""
+    return [Split(WARC, in_dataset(file), 0, 1 << 40, "") for file in log_files(folder, kind)]
 
 
 def stat(file: str) -> tuple[int, str]:
@@ -226,7 +241,7 @@ def parquet_splits(file: str, stamp: str, config: SourceConfig) -> list[Split]:
                 f"{file}: no column '{name}' (has: {', '.join(schema.names)}); name yours with "
                 "--set source.url_column=... and --set source.html_column=..."
             )
-        if not is_text(schema.field(name).type):
+        if schema.field(name).type not in TEXTS:
             raise UserError(f"{file}: column '{name}' holds {schema.field(name).type}, not text or bytes")
     return [
         Split(PARQUET, file, first, min(first + ROWS_PER_SPLIT, rows), stamp)
@@ -234,25 +249,20 @@ def parquet_splits(file: str, stamp: str, config: SourceConfig) -> list[Split]:
     ]
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Tell whether a column holds text or bytes."""
-    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-
-
-def read_split(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
-    """Read everything in a split."""
+def read_split(split: Split, config: SourceConfig, folder: Folder) -> Iterator[Page | Capture | Rejected]:
+    """Read everything in a split; `folder` is the dataset's."""
     match split.kind:
         case "warc":
-            yield from read_archive(split, config)
+            yield from read_archive(split, config, folder)
         case "folder" | "mirror":
             yield from read_folder(split, config)
         case _:
             yield from read_parquet(split, config)
 
 
-def read_archive(split: Split, config: SourceConfig) -> Iterator[Page | Capture | Rejected]:
+def read_archive(split: Split, config: SourceConfig, folder: Folder) -> Iterator[Page | Capture | Rejected]:
     """Read the records of an archive that begin in the split."""
-    with open_input(split.file) as stream:
+    with open_input(resolve(split.file, folder)) as stream:
         limit = config.max_record_bytes
         for record in warc.payloads(warc.frames(stream, split.start, split.end, limit), limit):
             origin = Origin(split.file, record.offset, record.length)
@@ -270,9 +280,11 @@ def sort_record(record: warc.Record, origin: Origin) -> Iterator[Page | Capture 
         return
     kind = record.content_type.partition(";")[0].strip()
     is_page = kind in PAGE_TYPES or (not kind and looks_like_html(record.payload))
-    yield Capture(url, record.status, kind, place_of(origin.file, origin.offset), origin, record.fetched)
+    yield Capture(
+        url, record.status, kind, place_of(origin.file, origin.offset), origin, record.fetched, record.headers
+    )
     if is_page and record.status == 200:
-        yield Page(url, record.payload, record.charset, record.fetched, origin)
+        yield Page(url, record.payload, record.charset, record.fetched, origin, record.headers)
     elif is_page:
         yield Rejected(STAGE, HTTP_STATUS, "page", url, detail=f"HTTP {record.status}", origin=origin)
 
@@ -373,12 +385,13 @@ def parquet_page(
     return Page(name, html, charset, None, origin)
 
 
-def read_capture(files: OpenFiles, source: Origin, config: SourceConfig) -> bytes | str:
+def read_capture(files: OpenFiles, source: Origin, config: SourceConfig, folder: Folder) -> bytes | str:
     """Read the bytes of a capture again; a string says why they cannot be had."""
     if source.length == 0:
         data = read_file(source.file, config.max_record_bytes)
         return TOO_LARGE if data is None else data
-    record = warc.read_record_at(files.get(source.file), source.offset, source.length, config.max_record_bytes)
+    file = files.get(resolve(source.file, folder))
+    record = warc.read_record_at(file, source.offset, source.length, config.max_record_bytes)
     if isinstance(record, warc.Record):
         return record.payload
     return record.reason if record is not None else warc.CORRUPT

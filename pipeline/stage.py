@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,9 @@ class Stage:
     writes: tuple[Table, ...]
     run: Callable[[Unit, Inputs, Output], None]
 
+
+Execute = Callable[[Stage, Sequence[Unit], int], None]
+"""Runs the units of a stage that are still to do; the number says how many others are done."""
 
 Inputs = Mapping[str, Iterator[dict[str, Any]]]
 """The rows of a unit's key range in order of their keys, by the directory of their table."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.folder import Folder, open_input
+from schemas.asked import ASKED_SCHEMA
 from schemas.document import DOCUMENT_SCHEMA
 from schemas.media import MEDIA_SCHEMA
 from schemas.page import KEY_CHARS, ORIGIN_TYPE, REJECTED_SCHEMA, TIME_TYPE
@@ -76,16 +77,71 @@ CAPTURES = Table(
             ("place", pa.string()),
             ("source", ORIGIN_TYPE),
             ("fetched", TIME_TYPE),
+            ("refused", pa.string()),
+            ("refusal", pa.string()),
         ]
     ),
 )
-"""What the sources hold beside pages: `key` of its URL, HTTP status, and where it lies (`place` sorts as it lies)."""
+"""What the sources hold beside pages: `key` of its URL, HTTP status, and where it lies (`place` sorts as it lies);
+`refused` is the reason why it must not be used as an image, and `refusal` what says so."""
 
 WANTED = Table(
     "work/wanted",
     pa.schema([("key", pa.string()), ("url", pa.string()), ("source", ORIGIN_TYPE), ("fetched", TIME_TYPE)]),
 )
 """A capture that some document refers to; `key` is its place."""
+
+ASKED = Table("web", ASKED_SCHEMA)
+"""The ledger of the web: what became of every URL that was asked for. Rows are added, never taken away."""
+
+LISTED = Table("work/listed", pa.schema([("key", pa.string()), ("url", pa.string())]))
+"""A page of a URL list."""
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("at", pa.string()),
+        ("hops", pa.int32()),
+        ("tries", pa.int32()),
+        ("before", pa.string()),
+    ]
+)
+"""A URL to ask for: `at` is where (elsewhere than `url` after redirects, of which there were `hops`), `before` the
+reason of the last passing failure. The first half of `key` names the host that is asked, or its lane."""
+
+LANE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("host", pa.string()),
+        ("delay_s", pa.float64()),
+        ("connections", pa.int32()),
+        ("start_after_s", pa.float64()),
+        ("rules", pa.string()),
+    ]
+)
+
+
+def requests_table(number: int) -> Table:
+    """Give the table of what is to be asked for in a round."""
+    return Table(f"work/requests-{number}", REQUEST_SCHEMA)
+
+
+def queue_table(number: int) -> Table:
+    """Give the table of the requests that the hosts allow; the first half of a `key` names the lane."""
+    return Table(f"work/queue-{number}", REQUEST_SCHEMA)
+
+
+def lanes_table(number: int) -> Table:
+    """Give the table of the lanes of a round: a lane's share of what its host bears, and the host's rules."""
+    return Table(f"work/lanes-{number}", LANE_SCHEMA)
+
+
+HOSTS = Table(
+    "web/hosts",
+    pa.schema([("key", pa.string()), ("host", pa.string()), ("rules", pa.string()), ("asked", TIME_TYPE)]),
+)
+"""What a host allows, as it said when it was `asked`; the first half of `key` names the host, the rest is zeros."""
 
 PLACEMENTS = Table(
     "work/placements",

@@ -58,3 +58,8 @@ def strip_private(href: str) -> str | None:
     host, slash, path = rest.partition("/")
     cleaned = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return cleaned if len(cleaned) <= MAX_URL_CHARS else None
+
+
+def host_of(url: str) -> str:
+    """Give the host, and the port where it is not the scheme's own, of a URL that is already normalised."""
+    return url.partition("://")[2].partition("/")[0]

@@ -18,10 +18,13 @@ from base64 import b32encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, BinaryIO, Literal
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 from isal import isal_zlib
+
+from pipeline.rights import RIGHTS_HEADERS
 
 EMPTY_FILE = "empty_file"
 NOT_A_WARC = "not_a_warc"
@@ -44,6 +47,7 @@ BLOCK_BYTES = 1 << 16
 SCAN_BYTES = 1 << 20
 OVERLAP_BYTES = 1 << 12
 MAX_HEADER_BYTES = 1 << 16
+MAX_RIGHTS_HEADERS = 50
 UNKNOWN_LENGTH = 1
 """Length of a `BadRecord` whose end cannot be known: the reader goes on from its next byte."""
 DECODINGS: tuple[Literal["all", "transfer", "none"], ...] = ("all", "transfer", "none")
@@ -82,6 +86,8 @@ class Record:
     offset: int
     length: int
     payload: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    """Those of the HTTP answer that say what it may be used for, names in lower case."""
 
 
 def frames(stream: BinaryIO, start: int, end: int, max_bytes: int) -> Iterator[Frame | BadRecord]:
@@ -297,7 +303,14 @@ def http_record(frame: Frame, url: str, max_bytes: int) -> Record | BadRecord:
         offset=frame.offset,
         length=frame.length,
         payload=body,
+        headers=rights_headers(raw),
     )
+
+
+def rights_headers(raw: Any) -> tuple[tuple[str, str], ...]:
+    """Pick the headers of an answer that say what it may be used for."""
+    named = ((name.lower(), value) for name, value in raw.http_headers)
+    return tuple(islice(((name, value) for name, value in named if name in RIGHTS_HEADERS), MAX_RIGHTS_HEADERS))
 
 
 def with_line_ends(data: bytes) -> bytes:

@@ -53,7 +53,8 @@ class Document:
     """A page's content, and what the page says of itself, empty where it says nothing.
 
     `language` is a BCP 47 tag in lower case; `canonical` and `licence` are absolute URLs; `published` is UTC, at
-    midnight where the page names only the day; `author` holds names, separated by commas.
+    midnight where the page names only the day; `author` holds names, separated by commas. `restrictions` are what the
+    page and its HTTP headers say of its use, such as `robots: noai`, whether it is honoured or not.
     """
 
     url: str
@@ -66,6 +67,7 @@ class Document:
     published: datetime | None = None
     author: str = ""
     licence: str = ""
+    restrictions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -99,6 +101,7 @@ DOCUMENT_SCHEMA = pa.schema(
         ("published", TIME_TYPE),
         ("author", pa.string()),
         ("licence", pa.string()),
+        ("restrictions", pa.list_(pa.string())),
     ]
 )
 
@@ -148,6 +151,7 @@ def document_to_row(document: Document) -> dict[str, object]:
         "published": document.published,
         "author": document.author,
         "licence": document.licence,
+        "restrictions": list(document.restrictions),
     }
 
 
@@ -164,4 +168,5 @@ def document_from_row(row: dict[str, Any]) -> Document:
         published=row["published"],
         author=row["author"],
         licence=row["licence"],
+        restrictions=tuple(row["restrictions"]),
     )

@@ -30,7 +30,8 @@ class Origin:
 class Page:
     """One captured HTML page, undecoded.
 
-    `charset` is what the transport declared (HTTP header), `None` where it said nothing. `fetched` is UTC.
+    `charset` is what the transport declared (HTTP header), `None` where it said nothing. `fetched` is UTC. `headers`
+    are those of the answer, names in lower case.
     """
 
     url: str
@@ -38,6 +39,15 @@ class Page:
     charset: str | None
     fetched: datetime | None
     origin: Origin
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a rule does not let something through: a constant of the rule's module, and what decided."""
+
+    reason: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,7 +353,7 @@ def place(tmp_path, monkeypatch):
     """Stand in a folder with a sound archive, and folders that cannot take a dataset."""
     monkeypatch.chdir(tmp_path)
     Path("good.warc.gz").write_bytes(capture(f"{SITE}/", article("good.jpg"), "text/html"))
-    Path("notes.txt").write_text("x")
+    Path("notes.doc").write_text("x")
     Path("wrong.toml").write_text("[media]\nbites = 1\n")
     Path("broken.toml").write_text("[media\n")
     Path("table.parquet").write_bytes(b"PAR1")
@@ -378,17 +378,17 @@ def run_here(arguments):
     return line
 
 
-KINDS = "known are .warc, .warc.gz, .parquet and folders of saved pages"
+KINDS = "known are .warc, .warc.gz, .parquet, .txt and folders of saved pages"
 AGAIN = "rebuild into another --out, or delete this dataset"
 OLDER = f"settings: schema 0; this version of flamingo reads and writes schema {SCHEMA_VERSION}; {AGAIN}"
 STRANGE = "holds thesis.txt and no dataset; give an empty or new folder as --out"
 OTHER = "holds a dataset built from .*elsewhere.warc.gz; give another --out or the same --source"
 # What is written after `flamingo build` → the one line on stderr, as a pattern; {here} is the folder stood in.
 STOPS = {
-    "-o out": "no source: give --source with WARC files, Parquet files or a folder of saved pages",
+    "-o out": "no source: give --source with WARC files, Parquet files, saved pages or a list of URLs",
     "-o out -s none.warc.gz": "none.warc.gz: no such file or folder",
     "-o out -s none/*.warc.gz": r"none/\*.warc.gz: no file matches",
-    "-o out -s notes.txt": f"notes.txt: not a source; {KINDS}",
+    "-o out -s notes.doc": f"notes.doc: not a source; {KINDS}",
     "-o out -s strange": "strange: holds neither .html pages nor .warc files; give the files, or a glob",
     "-o out -s table.parquet": r"table.parquet: not a Parquet file \(.*\)",
     "-o out -s nosuch://a/b.warc": "nosuch://a/b.warc: .*",
@@ -397,7 +397,7 @@ STOPS = {
     "-o older -s good.warc.gz": "{here}/older/config.toml: " + OLDER,
     "-o garbled -s good.warc.gz": "{here}/garbled/config.toml: not TOML: .*; " + AGAIN,
     "-o good.warc.gz -s good.warc.gz": "{here}/good.warc.gz: is or lies in a file; give a folder",
-    "-o notes.txt/out -s good.warc.gz": "{here}/notes.txt/out: is or lies in a file; give a folder",
+    "-o notes.doc/out -s good.warc.gz": "{here}/notes.doc/out: is or lies in a file; give a folder",
     "-o out -s good.warc.gz -- --nosuch=1": "Beam options: --nosuch=1 is none that Beam .* knows",
     "-o out -s good.warc.gz -- --runer=x": "Beam options: --runer=x is none that Beam .* knows",
     "-o out -s good.warc.gz -- --runner=Nonsense": ".*Nonsense.*",

@@ -10,10 +10,11 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from selectolax.lexbor import LexborHTMLParser
 
 from pipeline import filters
-from pipeline.filters import PRESETS, FiltersConfig, ImageRules, PageRules, Refusal, judge_image, judge_page
+from pipeline.filters import PRESETS, FiltersConfig, ImageRules, PageRules, judge_image, judge_page
 from pipeline.media import MediaConfig, normalise_image
 from schemas.config import ConfigError, from_tree
 from schemas.media import STORED, Media
+from schemas.page import Refusal
 
 BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
 

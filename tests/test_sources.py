@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import sources
-from pipeline.folder import OpenFiles, UserError
+from pipeline.folder import Folder, OpenFiles, UserError
 from pipeline.sources import (
     HTTP_STATUS,
     NO_URL,
@@ -36,12 +36,14 @@ from pipeline.warc import EMPTY_FILE, Record
 from schemas.page import Origin, Page, Rejected, key_of
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+NOWHERE = Folder("")
+"""The dataset, which none of these sources lies in."""
 
 
 def read_again(source, settings):
     """Read a capture with files of its own."""
     with OpenFiles() as files:
-        return read_capture(files, source, settings)
+        return read_capture(files, source, settings, NOWHERE)
 
 
 def config(*paths, **more):
@@ -49,7 +51,7 @@ def config(*paths, **more):
 
 
 def read_all(given_config):
-    return [one for split in plan_splits(given_config) for one in read_split(split, given_config)]
+    return [one for split in plan_splits(given_config) for one in read_split(split, given_config, NOWHERE)]
 
 
 def of_type(found, kind):
@@ -119,13 +121,13 @@ def test_the_plan_does_not_depend_on_the_order_of_paths(crawl):
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(crawl):
-    Path("notes.txt").write_text("x")
+    Path("notes.doc").write_text("x")
     Path("empty").mkdir()
-    assert error_of() == "no source: give --source with WARC files, Parquet files or a folder of saved pages"
+    assert error_of() == "no source: give --source with WARC files, Parquet files, saved pages or a list of URLs"
     assert error_of("none.warc.gz") == "none.warc.gz: no such file or folder"
     assert error_of("none*.warc.gz") == "none*.warc.gz: no file matches"
-    kinds = "known are .warc, .warc.gz, .parquet and folders of saved pages"
-    assert error_of("notes.txt") == f"notes.txt: not a source; {kinds}"
+    kinds = "known are .warc, .warc.gz, .parquet, .txt and folders of saved pages"
+    assert error_of("notes.doc") == f"notes.doc: not a source; {kinds}"
     assert error_of("empty") == "empty: holds neither .html pages nor .warc files; give the files, or a glob"
     assert error_of("nosuch://x/a.warc").startswith("nosuch://x/a.warc: ")
 
@@ -169,10 +171,10 @@ def test_splits_of_any_size_read_each_record_once(split_bytes):
     given_config = config(name, split_bytes=split_bytes)
     plan = plan_splits(given_config)
     assert [one.start for one in plan] == list(range(0, plan[-1].end, split_bytes))
-    found = [one for split in plan for one in read_split(split, given_config)]
+    found = [one for split in plan for one in read_split(split, given_config, NOWHERE)]
     assert page_urls(found) == CRAWL
     for split in plan:
-        places = [one.place for one in of_type(read_split(split, given_config), Capture)]
+        places = [one.place for one in of_type(read_split(split, given_config, NOWHERE), Capture)]
         assert all(split.keys.lo <= place < split.keys.hi for place in places)
 
 
@@ -440,7 +442,7 @@ def test_many_files_are_dealt_to_splits(site, monkeypatch):
     assert all(one.keys.hi == other.keys.lo for one, other in pairwise(plan))
     assert len(set(page_urls(read_all(given_config)))) == 8
     for split in plan:
-        for one in of_type(read_split(split, given_config), Capture):
+        for one in of_type(read_split(split, given_config, NOWHERE), Capture):
             assert split.keys.lo <= one.place < split.keys.hi
 
 
@@ -557,5 +559,5 @@ def test_a_folder_of_hosts_is_a_mirror(tmp_path, files, expected):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("<html><p>page")
     settings = SourceConfig(paths=(str(tmp_path / "saved"),))
-    found = [item for split in plan_splits(settings) for item in read_split(split, settings)]
+    found = [item for split in plan_splits(settings) for item in read_split(split, settings, NOWHERE)]
     assert sorted(item.url for item in found if isinstance(item, Capture)) == expected
