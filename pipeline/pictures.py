@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.dom import TEXT, Tree
 from pipeline.urls import MAX_URL_CHARS, join_url
-from schemas.document import ImageRef, VideoRef
+from schemas.document import TITLE, ImageRef, Said, VideoRef
 
 LAZY_SRCSETS = ("data-srcset", "data-lazy-srcset", "data-original-set", "lazy-srcset")
 LAZY_SOURCES = (
@@ -212,4 +212,5 @@ def find_video(tree: Tree, index: int, base: str) -> VideoRef | None:
     if url is None:
         return None
     text = attributes.get("title") or attributes.get("aria-label") or ""
-    return VideoRef(url, " ".join(text.split()), join_url(base, attributes.get("poster") or "") or "")
+    texts = (Said(TITLE, " ".join(text.split())),) if text.strip() else ()
+    return VideoRef(url, texts, join_url(base, attributes.get("poster") or "") or "")

@@ -25,24 +25,64 @@ class Text:
     text: str
 
 
+ALT = "alt"
+TITLE = "title"
+FIGCAPTION = "figcaption"
+CAPTION = "caption"
+DESCRIPTION = "description"
+GALLERY = "gallery"
+NAME = "name"
+TRANSCRIPT = "transcript"
+CUES = "cues"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A text that belongs to an image or video, and where it stands.
+
+    `kind` is `alt` or `title` (attributes), `figcaption` (of its figure), `caption` (a neighbour that is marked or set
+    as one), `description` (JSON-LD, Open Graph, Dublin Core), `gallery` (of the gallery that it stands in), and for
+    videos also `name`, `transcript` (JSON-LD) and `cues` (of a caption track).
+    """
+
+    kind: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A reference to an image; the sizes are what the page claims, `None` where it claims nothing."""
+    """A reference to an image; the sizes are what the page claims, `None` where it claims nothing.
+
+    `texts` are all texts that the page gives it, `alt` and `caption` among them.
+    """
 
     url: str
     alt: str = ""
     caption: str = ""
     width_px: int | None = None
     height_px: int | None = None
+    texts: tuple[Said, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A file of timed text that belongs to a video; `kind` is that of the element: captions, subtitles, ..."""
+
+    url: str
+    kind: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRef:
-    """A reference to a video; `text` is what the page says of it, `poster` the URL of its still picture."""
+    """A reference to a video; `poster` is the URL of its still picture, `duration_s` what the page claims or 0."""
 
     url: str
-    text: str = ""
+    texts: tuple[Said, ...] = ()
     poster: str = ""
+    duration_s: float = 0.0
+    uploaded: datetime | None = None
+    tracks: tuple[Track, ...] = ()
 
 
 Item = Text | ImageRef | VideoRef
@@ -75,6 +115,8 @@ class Document:
         return key_of(self.url)
 
 
+SAID_TYPE = pa.struct([("kind", pa.string()), ("text", pa.string())])
+TRACK_TYPE = pa.struct([("url", pa.string()), ("kind", pa.string()), ("language", pa.string())])
 ITEM_TYPE = pa.struct(
     [
         ("kind", pa.string()),
@@ -84,7 +126,11 @@ ITEM_TYPE = pa.struct(
         ("caption", pa.string()),
         ("width_px", pa.int32()),
         ("height_px", pa.int32()),
+        ("texts", pa.list_(SAID_TYPE)),
         ("poster", pa.string()),
+        ("duration_s", pa.float64()),
+        ("uploaded", TIME_TYPE),
+        ("tracks", pa.list_(TRACK_TYPE)),
     ]
 )
 
@@ -119,9 +165,18 @@ def item_to_row(item: Item) -> dict[str, object]:
                 "caption": item.caption,
                 "width_px": item.width_px,
                 "height_px": item.height_px,
+                "texts": said_rows(item.texts),
             }
         case VideoRef():
-            return {"kind": "video", "url": item.url, "text": item.text, "poster": item.poster}
+            return {
+                "kind": "video",
+                "url": item.url,
+                "texts": said_rows(item.texts),
+                "poster": item.poster,
+                "duration_s": item.duration_s,
+                "uploaded": item.uploaded,
+                "tracks": [{"url": track.url, "kind": track.kind, "language": track.language} for track in item.tracks],
+            }
 
 
 def item_from_row(row: dict[str, Any]) -> Item:
@@ -130,11 +185,24 @@ def item_from_row(row: dict[str, Any]) -> Item:
         case "text":
             return Text(row["text"])
         case "image":
-            return ImageRef(row["url"], row["alt"], row["caption"], row["width_px"], row["height_px"])
+            sizes = (row["width_px"], row["height_px"])
+            return ImageRef(row["url"], row["alt"], row["caption"], *sizes, read_said(row["texts"]))
         case "video":
-            return VideoRef(row["url"], row["text"], row["poster"])
+            tracks = tuple(Track(**track) for track in row["tracks"])
+            told = (row["poster"], row["duration_s"], row["uploaded"], tracks)
+            return VideoRef(row["url"], read_said(row["texts"]), *told)
         case kind:
             raise ValueError(f"unknown item kind {kind!r} (known: text, image, video)")
+
+
+def said_rows(texts: tuple[Said, ...]) -> list[dict[str, str]]:
+    """Write texts as structs of `SAID_TYPE`."""
+    return [{"kind": said.kind, "text": said.text} for said in texts]
+
+
+def read_said(rows: list[dict[str, str]]) -> tuple[Said, ...]:
+    """Read structs of `SAID_TYPE`."""
+    return tuple(Said(**row) for row in rows)
 
 
 def document_to_row(document: Document) -> dict[str, object]:
