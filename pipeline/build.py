@@ -86,12 +86,15 @@ class BuildConfig:
 
 @dataclass(slots=True)
 class Totals:
-    """What the stages so far wrote: rows and bytes by table, counts by (stage, kind, reason), unit names."""
+    """What the stages so far wrote: rows and bytes by table, counts by (stage, kind, reason).
+
+    `made` names by a hash all that a table was made of: the units of the stages that wrote it, and of those before.
+    """
 
     rows: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    units: str = ""
+    made: dict[str, str] = field(default_factory=dict)
     facts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -209,7 +212,7 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
         if step.ask and ask and job.config.fetch.contact:
             ask_web(job, step.ask, sum(totals.rows[table.directory] for table in step.stage.reads), execute)
         if step.ask:
-            totals.units = fingerprint(totals.units, ledger_stamp(job.folder, step.ask))
+            totals.made[ASKED.directory] = fingerprint(ledger_stamp(job.folder, step.ask))
         units = plan_units(step, totals, job)
         remove_stale(job.folder, step.stage, units)
         done = finished(job.folder, step.stage)
@@ -226,7 +229,8 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
 def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
     """Cut a stage into units, each named by all that decides its output."""
     settings = [to_tree(setting) for setting in step.settings(job.config)]
-    base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, totals.units)
+    made_of = [totals.made.get(table.directory, "") for table in step.stage.reads]
+    base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, made_of)
     return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in step.plan(totals, job)]
 
 
@@ -272,7 +276,9 @@ def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Tota
             totals.bytes[directory] += written["bytes"]
         if marker["facts"]:
             totals.facts.append(marker["facts"])
-    totals.units = fingerprint(totals.units, sorted(unit.name for unit in units))
+    names = sorted(unit.name for unit in units)
+    for table in stage.writes:
+        totals.made[table.directory] = fingerprint(totals.made.get(table.directory, ""), names)
 
 
 def funnel(totals: Totals) -> tuple[FunnelRow, ...]:
