@@ -44,6 +44,8 @@ LOG_ENTRIES = 50_000
 LOG_S = 60.0
 """Seconds after which a log ends where an open one cannot be seen."""
 ENTRY_BYTES = 1 << 30
+RECORD_END_BYTES = 4
+"""Two line ends stand behind every record."""
 OPEN = ".open"
 ORIGINAL = "original"
 """What logs of images are called that are kept as they came; others are called after what was asked for."""
@@ -169,13 +171,13 @@ def read_log(path: str) -> tuple[list[Asked], int]:
         if not stream.read(1):
             return rows, end
         for frame in warc.frames(stream, 0, 1 << 62, ENTRY_BYTES):
-            if not isinstance(frame, warc.Frame):
+            if not isinstance(frame, warc.Frame) or frame.length < len(frame.data) + RECORD_END_BYTES:
                 break
             header = warc.HEADER_END.search(frame.data)
             assert header is not None
             if b"\r\nWARC-Type: metadata\r\n" in frame.data[: header.end()]:
                 rows.append(asked_from_json(frame.data[header.end() :]))
-                end = frame.offset + frame.length
+                end = frame.offset + len(frame.data) + RECORD_END_BYTES
     return rows, end
 
 

@@ -78,8 +78,8 @@ def test_no_host_is_in_two_ranges_and_every_key_is_in_one(count, hosts):
     ranges = host_ranges(count)
     assert [each.index for each in ranges] == list(range(count))
     assert (ranges[0].lo, ranges[-1].hi) == ("0" * KEY_CHARS, "")
-    for host in hosts:
-        start = key_of(host)[:HOST_CHARS]
+    at_borders = [each.lo[:HOST_CHARS] for each in ranges]
+    for start in [*(key_of(host)[:HOST_CHARS] for host in hosts), *at_borders]:
         keys = (start.ljust(KEY_CHARS, "0"), start.ljust(KEY_CHARS, "f"))
         assert len({range_of(key, ranges) for key in keys}) == 1
 

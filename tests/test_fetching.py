@@ -144,7 +144,7 @@ CASES = {
     "page_opted_out": Case("", "opted_out", TEXT, kind=PAGE, path="/p", requests=0),
 }
 HOSTS = {name: f"127.0.1.{number}" for number, name in enumerate(CASES, 2)}
-FRONT, SLOW, FAILING, CLOSED = "127.0.2.1", "127.0.2.2", "127.0.2.3", "127.0.2.4"
+FRONT, SLOW, FAILING, RESTING, CLOSED = (f"127.0.2.{number}" for number in range(1, 6))
 MANY = 200
 
 
@@ -153,7 +153,7 @@ class Web:
 
     def __init__(self, folder):
         with (
-            WebServer(addresses=[*HOSTS.values(), FRONT, SLOW, FAILING]) as server,
+            WebServer(addresses=[*HOSTS.values(), FRONT, SLOW, FAILING, RESTING]) as server,
             WebServer(tls=True, addresses=[CLOSED]) as untrusted,
         ):
             self.urls = {name: server.url(case.path, HOSTS[name]) for name, case in CASES.items()}
@@ -165,10 +165,13 @@ class Web:
             server.routes |= {f"{SLOW}/{n}.jpg": picture(n) for n in range(MANY)}
             self.failing = [server.url(f"/{n}.jpg", FAILING) for n in range(30)]
             server.routes |= {f"{FAILING}/{n}.jpg": Reply(way="reset") for n in range(30)}
+            rest = Reply(status=429, headers=(("Retry-After", "3600"),))
+            self.resting = [server.url(f"/{n}.jpg", RESTING) for n in range(30)]
+            server.routes |= {f"{RESTING}/{n}.jpg": rest for n in range(30)}
             self.untrusted = untrusted.url("/i.jpg", CLOSED)
             self.unbound = f"http://127.0.2.9:{server.port}/i.jpg"
             asked = [self.urls[name] for name, case in CASES.items() if case.kind == IMAGE]
-            images = [*asked, *self.slow, *self.failing, self.untrusted, self.unbound]
+            images = [*asked, *self.slow, *self.failing, *self.resting, self.untrusted, self.unbound]
             fronts = [server.url(f"/{at}", FRONT) for at in range(0, len(images), 30)]
             for at, url in enumerate(fronts):
                 server.routes[f"{FRONT}/{at * 30}"] = page(f"Page {url}", images[at * 30 : at * 30 + 30])
@@ -259,6 +262,13 @@ def test_a_host_that_fails_again_and_again_is_left_alone(web):
     said = Counter((web.ledger[IMAGE, url].outcome, web.ledger[IMAGE, url].reason) for url in web.failing)
     assert set(said) == {(PASSING, "cut_short"), (PASSING, "host_failing")}
     assert sum(web.seen[f"{FAILING}/{n}.jpg"] for n in range(30)) <= 8 + 4  # and what was in flight then
+
+
+def test_a_host_that_asks_for_a_long_pause_is_left_alone(web):
+    said = Counter((web.ledger[IMAGE, url].outcome, web.ledger[IMAGE, url].reason) for url in web.resting)
+    asked = sum(web.seen[f"{RESTING}/{n}.jpg"] for n in range(30))
+    assert 1 <= asked <= 4  # what was in flight when it said so
+    assert said == {(PASSING, "http_429"): asked, (PASSING, "host_budget"): 30 - asked}
 
 
 def test_nobody_who_cannot_be_trusted_or_reached_is_asked(web):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import hosts
+from pipeline import stage as stages
 from pipeline.build import BuildConfig
 from pipeline.folder import Folder
 from pipeline.hosts import Desk, Host, Rules, by_host, delay_of, take
@@ -136,6 +138,29 @@ def test_the_larger_delay_counts_up_to_the_largest_that_is_waited_for():
         return delay_of(Rules(Robots(200, crawl_delay_s=crawl_delay_s), Tdmrep()), config)
 
     assert [delay(0.0), delay(5.0), delay(999.0)] == [config.delay_s, 5.0, config.max_crawl_delay_s]
+
+
+def test_hosts_that_take_long_are_no_standstill(monkeypatch):
+    class Told(stages.Pulse):
+        """Counts the beats."""
+
+        beats = 0
+
+        def beat(self, position):
+            self.beats += 1
+
+    async def ask_slowly(*_):
+        async with asyncio.timeout(20):
+            while stages.PULSE.beats < 3:
+                await asyncio.sleep(0.001)
+        return OPEN
+
+    monkeypatch.setattr(stages, "PULSE", Told())
+    monkeypatch.setattr(hosts, "BEAT_S", 0.001)
+    monkeypatch.setattr(hosts, "ask_host", ask_slowly)
+    config = BuildConfig()
+    found = asyncio.run(hosts.ask_hosts([host_with("https://a.example/1")], config.fetch, config.rights))
+    assert found == [OPEN]
 
 
 # Judging

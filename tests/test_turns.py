@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -220,3 +221,28 @@ def test_a_picture_that_was_set_aside_is_not_decoded(download, monkeypatch):
     download.output.skip = {str(int(asked.key[-15:], 16)): "worker died"}
     media, data = download.normalise(asked, jpeg())
     assert (media.reason, media.detail, data) == (SET_ASIDE, "worker died", b"")
+
+
+def test_lanes_that_share_a_host_keep_to_their_slots(download, monkeypatch):
+    seen = []
+
+    async def keep(lanes, *_):
+        seen.extend(lanes)
+
+    monkeypatch.setattr(turns, "run_lanes", keep)
+    names = ("a.example", "b.example#0", "b.example#1")
+    keys = [key_of(name)[:HOST_CHARS] for name in names]
+    pace = {"delay_s": 2.0, "connections": 2, "rules": RULES.to_text()}
+    shares = {
+        key: {**pace, "host": name.partition("#")[0], "start_after_s": float(place)}
+        for place, (key, name) in enumerate(zip(keys, names, strict=True))
+    }
+    row = {"url": URL, "at": URL, "hops": 0, "tries": 0, "before": ""}
+    asyncio.run(download.run([{**row, "key": key + str(n)} for key in keys for n in range(2)], shares))
+    half = 2.0 / CONFIG.fetch.max_lanes / 2
+    assert [(lane.key, lane.start_after_s, lane.slot_s) for lane in seen] == [
+        (keys[0], 0.0, 0.0),
+        (keys[1], 1.0, half),
+        (keys[2], 2.0, half),
+    ]
+    assert [request.row for lane in seen for request in lane.requests] == list(range(6))
