@@ -20,23 +20,21 @@ from pipeline.folder import Folder
 from pipeline.hosts import greet_hosts
 from pipeline.optout import hold_lists
 from pipeline.stage import Execute, Inputs, Job, Output, Stage, Unit, fingerprint, marker_name
-from pipeline.tables import (
-    ASKED,
-    CAPTURES,
+from pipeline.tables import ASKED, CAPTURES, REFERENCES, VIDEO_REFERENCES, KeyRange, Table, key_ranges, parts_of
+from pipeline.turns import download_lanes
+from pipeline.web import (
+    HOST_CHARS,
     HOSTS,
     LISTED,
-    REFERENCES,
-    KeyRange,
-    Table,
-    key_ranges,
+    is_settled,
     lanes_table,
-    parts_of,
+    newest,
     queue_table,
+    recover,
     requests_table,
+    write_request,
 )
-from pipeline.turns import download_lanes
-from pipeline.web import HOST_CHARS, is_settled, newest, recover, write_request
-from schemas.asked import IMAGE, PAGE
+from schemas.asked import COUNTED_AS, IMAGE, PAGE, VIDEO
 from schemas.config import to_tree
 from schemas.page import KEY_CHARS
 
@@ -47,6 +45,14 @@ HOST_ROWS = 500
 """Requests that are worth a unit of their own; more units than `MAX_UNITS` only where each is full."""
 MAX_UNITS = 32
 FULL_ROWS = 100_000
+
+
+SOUGHT_IN = {
+    PAGE: (LISTED, ASKED),
+    IMAGE: (REFERENCES, CAPTURES, ASKED),
+    VIDEO: (VIDEO_REFERENCES, CAPTURES, ASKED),
+}
+"""Where it says what is wanted, and then what is at hand."""
 
 
 def ask_web(job: Job, kind: str, rows: int, execute: Execute) -> None:
@@ -72,8 +78,7 @@ def ask_web(job: Job, kind: str, rows: int, execute: Execute) -> None:
 
 def seek_stage(kind: str) -> Stage:
     """Give the stage that finds what is to be asked for."""
-    reads = (LISTED, ASKED) if kind == PAGE else (REFERENCES, CAPTURES, ASKED)
-    return Stage("seek", reads, (requests_table(0),), functools.partial(seek, kind=kind))
+    return Stage("seek", SOUGHT_IN[kind], (requests_table(0),), functools.partial(seek, kind=kind))
 
 
 def greet_stage(kind: str, number: int) -> Stage:
@@ -124,18 +129,18 @@ def host_ranges(count: int) -> list[KeyRange]:
 def seek(unit: Unit, inputs: Inputs, output: Output, *, kind: str) -> None:
     """Write a request for every URL of a key range that is neither at hand nor settled."""
     for url, before in to_ask(inputs, output.job, kind):
-        output.keep("seek", "page" if kind == PAGE else "image url")
+        output.keep("seek", COUNTED_AS[kind])
         write_request(output, requests_table(0), url, url, before=before)
 
 
 def to_ask(inputs: Inputs, job: Job, kind: str) -> Iterator[tuple[str, str]]:
     """Yield the URLs that must be asked for, each with the reason of its last passing failure."""
     settings = fingerprint(to_tree(job.config.media))
-    wanted, *held = (LISTED, ASKED) if kind == PAGE else (REFERENCES, CAPTURES, ASKED)
+    wanted, *held = SOUGHT_IN[kind]
     listed = hold_lists(job.config.rights)
     for rows, *found in by_key(inputs, wanted.directory, *(table.directory for table in held)):
         url, asked = rows[0]["url"], newest(found[-1], kind)
-        at_hand = kind == IMAGE and not isinstance(best_capture(found[0]), str)
+        at_hand = kind != PAGE and not isinstance(best_capture(found[0]), str)
         settled = at_hand or is_settled(asked, settings) or listed.refuse(url) is not None
         if url.startswith("http") and not settled:
             yield url, asked.reason if asked else ""

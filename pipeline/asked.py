@@ -20,7 +20,7 @@ from pipeline.stage import Job
 from pipeline.tables import ASKED, CAPTURES, REFERENCES, KeyRange, parts_of, stream_range
 from pipeline.urls import host_of
 from pipeline.web import newest
-from schemas.asked import FAILED, GOT, IMAGE, PAGE, PASSING, REFUSED, Asked
+from schemas.asked import FAILED, GOT, IMAGE, PAGE, PASSING, REFUSED, VIDEO, Asked
 
 EVERYTHING = KeyRange("", "")
 LOST = {REFUSED: "refused", FAILED: "failed", PASSING: "to be asked again"}
@@ -54,7 +54,7 @@ def count_hosts(folder: Folder) -> list[HostCount]:
     rows = stream_range(folder, ASKED, EVERYTHING)
     for _, said in groupby(rows, key=lambda row: row["key"]):
         told = list(said)
-        for kind in (PAGE, IMAGE):
+        for kind in (PAGE, IMAGE, VIDEO):
             asked = newest(told, kind)
             if asked is not None:
                 hosts.setdefault(asked.host, HostCount(asked.host)).add(asked)

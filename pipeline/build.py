@@ -37,16 +37,16 @@ from pipeline.tables import (
     ASKED,
     CAPTURES,
     DOCUMENTS,
-    LISTED,
     MEDIA,
     PLACEMENTS,
     REFERENCES,
     REJECTED,
     SAMPLES,
+    VIDEO_REFERENCES,
     WANTED,
     key_ranges,
 )
-from pipeline.web import ORIGINAL, ledger_stamp
+from pipeline.web import LISTED, ORIGINAL, ledger_stamp
 from schemas import SCHEMA_VERSION
 from schemas.asked import IMAGE, PAGE
 from schemas.config import to_tree
@@ -167,7 +167,7 @@ EXTRACT = (
         ask=PAGE,
     ),
     Step(
-        Stage("extract", (), (DOCUMENTS, REFERENCES, CAPTURES), extract_pages),
+        Stage("extract", (), (DOCUMENTS, REFERENCES, VIDEO_REFERENCES, CAPTURES), extract_pages),
         lambda config: [replace(config.source, paths=()), config.extract, stamped(config.rights)],
         by_split(PAGE),
     ),

@@ -2,6 +2,7 @@
 
 Page → extract_document → Document            documents/
 → its image URLs      work/references
+→ its video URLs      work/video_references
 anything else captured  → where it lies       work/captures
 """
 
@@ -14,11 +15,14 @@ from pipeline.optout import OptOut, hold_lists
 from pipeline.rights import RightsConfig, refuse_headers, refuse_meta
 from pipeline.sources import Capture, Split, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
-from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES
-from schemas.document import Document, ImageRef, document_to_row
+from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES, VIDEO_REFERENCES
+from schemas.document import Document, ImageRef, VideoRef, document_to_row, said_rows
 from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
 STAGE = "extract"
+FILM, TRACK = "video", "track"
+SPOKEN = ("captions", "subtitles", "")
+"""Kinds of tracks whose cues are said or shown; an element without a kind has subtitles."""
 
 
 def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
@@ -82,6 +86,29 @@ def write_document(document: Document, output: Output) -> None:
         if isinstance(item, ImageRef):
             reference = {"key": key_of(item.url), "url": item.url, "document": row["key"]}
             output.write(REFERENCES, reference | {"capture": capture, "position": position})
+        elif isinstance(item, VideoRef):
+            write_video(item, document, output)
+
+
+def write_video(video: VideoRef, document: Document, output: Output) -> None:
+    """Write what a document refers to: a video and its tracks."""
+    row = {
+        "key": key_of(video.url),
+        "url": video.url,
+        "video": video.url,
+        "kind": FILM,
+        "page_url": document.url,
+        "texts": said_rows(video.texts),
+        "language": document.language,
+        "licence": document.licence,
+        "origin": origin_to_row(document.origin),
+        "fetched": document.fetched,
+    }
+    output.write(VIDEO_REFERENCES, row, 512 + sum(len(text.text) for text in video.texts))
+    for track in video.tracks:
+        if track.kind in SPOKEN:
+            told = {"key": key_of(track.url), "url": track.url, "kind": TRACK, "texts": []}
+            output.write(VIDEO_REFERENCES, row | told)
 
 
 def capture_name(document: Document) -> str:

@@ -30,10 +30,9 @@ from pipeline.optout import hold_lists
 from pipeline.politeness import FetchConfig
 from pipeline.rights import MAX_FILE_BYTES, RightsConfig, Robots, Tdmrep, parse_robots, parse_tdmrep
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.tables import HOSTS, lanes_table, queue_table, requests_table
 from pipeline.urls import host_of, join_url
-from pipeline.web import HOST_CHARS, WebLog, recover
-from schemas.asked import FAILED, PAGE, PASSING, REFUSED, Asked
+from pipeline.web import HOST_CHARS, HOSTS, WebLog, lanes_table, queue_table, recover, requests_table
+from schemas.asked import COUNTED_AS, FAILED, PASSING, REFUSED, Asked
 from schemas.page import KEY_CHARS, Refusal, key_of
 
 STAGE = "robots"
@@ -243,7 +242,7 @@ class Desk:
     @property
     def unit(self) -> str:
         """What is counted."""
-        return "page" if self.kind == PAGE else "image url"
+        return COUNTED_AS[self.kind]
 
     def write(self, row: dict[str, Any], outcome: str, reason: str, detail: str = "") -> None:
         """Add a refusal to the ledger, unless it says again what the last row said."""

@@ -17,9 +17,9 @@ from pipeline.folder import open_input
 from pipeline.optout import hold_lists
 from pipeline.sources import Split
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.tables import ASKED, LISTED
+from pipeline.tables import ASKED
 from pipeline.urls import clean_url
-from pipeline.web import newest
+from pipeline.web import LISTED, newest
 from schemas.asked import GOT, PAGE
 from schemas.page import Origin, Rejected, key_of
 

@@ -50,6 +50,8 @@ class FetchConfig:
     """Bytes of an image after undoing gzip and the like; `media.max_bytes` decodes no more (SPEC-corpus 6)."""
     max_page_bytes: int = 10_000_000
     """Bytes of a page after undoing gzip and the like."""
+    max_video_bytes: int = 100_000_000
+    """Bytes of a video."""
     max_redirects: int = 5
     """Redirects followed for one URL, each checked as if it were asked first (RFC 9309 asks for 5 at robots.txt)."""
     tries: int = 3
@@ -82,6 +84,6 @@ class FetchConfig:
 
 POSITIVE = (
     *("in_flight", "host_connections", "host_budget_s", "lane_urls", "max_lanes", "connect_s", "read_s", "total_s"),
-    *("held_bytes", "max_bytes", "max_page_bytes", "tries", "host_failures"),
+    *("held_bytes", "max_bytes", "max_page_bytes", "max_video_bytes", "tries", "host_failures"),
 )
 NOT_NEGATIVE = ("delay_s", "max_crawl_delay_s", "min_bytes_per_s", "max_redirects", "backoff_s", "max_retry_after_s")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.folder import Folder, open_input
 from schemas.asked import ASKED_SCHEMA
-from schemas.document import DOCUMENT_SCHEMA
+from schemas.document import DOCUMENT_SCHEMA, SAID_TYPE
 from schemas.media import MEDIA_SCHEMA
 from schemas.page import KEY_CHARS, ORIGIN_TYPE, REJECTED_SCHEMA, TIME_TYPE
 
@@ -66,6 +66,24 @@ REFERENCES = Table(
 )
 """An image a document refers to: `key` of the image's URL, the document's key, which capture of it, the item."""
 
+VIDEO_REFERENCES = Table(
+    "work/video_references",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("url", pa.string()),
+            ("video", pa.string()),
+            ("kind", pa.string()),
+            ("page_url", pa.string()),
+            ("texts", pa.list_(SAID_TYPE)),
+            ("language", pa.string()),
+            ("licence", pa.string()),
+            ("origin", ORIGIN_TYPE),
+            ("fetched", TIME_TYPE),
+        ]
+    ),
+)
+"""A video that a document refers to, or a track of the video at `video`; `key` is of its own `url`."""
 CAPTURES = Table(
     "work/captures",
     pa.schema(
@@ -93,55 +111,6 @@ WANTED = Table(
 
 ASKED = Table("web", ASKED_SCHEMA)
 """The ledger of the web: what became of every URL that was asked for. Rows are added, never taken away."""
-
-LISTED = Table("work/listed", pa.schema([("key", pa.string()), ("url", pa.string())]))
-"""A page of a URL list."""
-
-REQUEST_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("url", pa.string()),
-        ("at", pa.string()),
-        ("hops", pa.int32()),
-        ("tries", pa.int32()),
-        ("before", pa.string()),
-    ]
-)
-"""A URL to ask for: `at` is where (elsewhere than `url` after redirects, of which there were `hops`), `before` the
-reason of the last passing failure. The first half of `key` names the host that is asked, or its lane."""
-
-LANE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("host", pa.string()),
-        ("delay_s", pa.float64()),
-        ("connections", pa.int32()),
-        ("start_after_s", pa.float64()),
-        ("rules", pa.string()),
-    ]
-)
-
-
-def requests_table(number: int) -> Table:
-    """Give the table of what is to be asked for in a round."""
-    return Table(f"work/requests-{number}", REQUEST_SCHEMA)
-
-
-def queue_table(number: int) -> Table:
-    """Give the table of the requests that the hosts allow; the first half of a `key` names the lane."""
-    return Table(f"work/queue-{number}", REQUEST_SCHEMA)
-
-
-def lanes_table(number: int) -> Table:
-    """Give the table of the lanes of a round: a lane's share of what its host bears, and the host's rules."""
-    return Table(f"work/lanes-{number}", LANE_SCHEMA)
-
-
-HOSTS = Table(
-    "web/hosts",
-    pa.schema([("key", pa.string()), ("host", pa.string()), ("rules", pa.string()), ("asked", TIME_TYPE)]),
-)
-"""What a host allows, as it said when it was `asked`; the first half of `key` names the host, the rest is zeros."""
 
 PLACEMENTS = Table(
     "work/placements",
@@ -197,6 +166,45 @@ SAMPLES = Table(
     ),
 )
 """A document that is kept, with its pictures by location: a sample without its bytes."""
+
+STORED_FIELDS = [
+    ("sha256", pa.string()),
+    ("phash", pa.string()),
+    ("format", pa.string()),
+    ("width_px", pa.int32()),
+    ("height_px", pa.int32()),
+    ("location", ORIGIN_TYPE),
+]
+CAPTIONED_FIELDS = [
+    ("key", pa.string()),
+    ("url", pa.string()),
+    ("page_url", pa.string()),
+    ("text", pa.string()),
+    ("kind", pa.string()),
+    ("texts", pa.list_(SAID_TYPE)),
+    ("language", pa.string()),
+    ("licence", pa.string()),
+    ("origin", ORIGIN_TYPE),
+    ("fetched", TIME_TYPE),
+]
+PAIRS = Table("work/pairs", pa.schema([*CAPTIONED_FIELDS, *STORED_FIELDS]))
+"""A picture (`url`, `key` of it) with the text that was chosen of `texts`, the kind of that text, and the page that
+says it: a pair without its bytes."""
+
+VIDEOS = Table(
+    "work/videos",
+    pa.schema(
+        [
+            *CAPTIONED_FIELDS,
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("fps", pa.float64()),
+            ("parts", pa.list_(pa.struct(STORED_FIELDS))),
+        ]
+    ),
+)
+"""A clip of the video at `url` with its text, as in `PAIRS`: `key` is of the clip (`schemas.video.clip_key`), `parts`
+are its JPEG frames in order or one MP4, and `fps` is how many frames there are to a second of it."""
 
 
 def key_ranges(count: int) -> list[KeyRange]:

@@ -33,10 +33,20 @@ from pipeline.optout import hold_lists
 from pipeline.rights import refuse_headers
 from pipeline.sources import PAGE_TYPES, looks_like_html
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
-from pipeline.tables import ASKED, lanes_table, queue_table, requests_table
+from pipeline.tables import ASKED
 from pipeline.urls import host_of, join_url
-from pipeline.web import HOST_CHARS, ORIGINAL, WebLog, ledger_stamp, recover, write_request
-from schemas.asked import FAILED, GOT, IMAGE, PAGE, PASSING, REFUSED, Asked
+from pipeline.web import (
+    HOST_CHARS,
+    ORIGINAL,
+    WebLog,
+    lanes_table,
+    ledger_stamp,
+    queue_table,
+    recover,
+    requests_table,
+    write_request,
+)
+from schemas.asked import COUNTED_AS, FAILED, GOT, IMAGE, PAGE, PASSING, REFUSED, VIDEO, Asked
 from schemas.config import to_tree
 from schemas.media import REJECTED, STORED, Media
 from schemas.page import key_of
@@ -54,6 +64,7 @@ NOT_A_PAGE = "not_a_page"
 ACCEPT = {
     IMAGE: "image/avif,image/webp,image/*;q=0.8,*/*;q=0.5",
     PAGE: "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1",
+    VIDEO: "video/mp4,video/webm,video/*;q=0.8,text/vtt;q=0.8,*/*;q=0.5",
 }
 
 
@@ -163,7 +174,7 @@ class Download:
     async def take_turn(self, lane: Lane, request: Request) -> Turn[Entry | Moved]:
         """Ask once, and say what comes next."""
         fetch = self.config.fetch
-        limit = fetch.max_bytes if self.kind == IMAGE else fetch.max_page_bytes
+        limit = {IMAGE: fetch.max_bytes, PAGE: fetch.max_page_bytes, VIDEO: fetch.max_video_bytes}[self.kind]
         answer = await self.client.get(request.at, max_bytes=limit, accept=ACCEPT[self.kind])
         try:
             return await self.answer_turn(lane, replace(request, tries=request.tries + 1), answer)
@@ -189,7 +200,7 @@ class Download:
 
     async def store(self, asked: Asked, answer: Answer) -> Entry:
         """Make the record of what was got: the answer as it came, or the normalised image."""
-        if self.kind == PAGE or self.config.fetch.keep == ORIGINAL:
+        if self.kind != IMAGE or self.config.fetch.keep == ORIGINAL:
             return Entry(asked, ("response", "application/http; msgtype=response", http_block(answer)))
         loop = asyncio.get_running_loop()
         media, data = await loop.run_in_executor(self.decoder, self.normalise, asked, answer.body)
@@ -222,7 +233,7 @@ class Download:
 
     def write(self, asked: Asked, request: Request, record: tuple[str, str, bytes] | None = None) -> None:
         """Add a row to the ledger, unless it says again what the last one said."""
-        unit = "page" if self.kind == PAGE else "image url"
+        unit = COUNTED_AS[self.kind]
         if asked.outcome == GOT:
             self.output.keep(STAGE, unit)
         else:

@@ -19,6 +19,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+
 from pipeline import warc
 from pipeline.folder import Folder, is_local, locate
 from pipeline.stage import Output
@@ -35,7 +37,56 @@ from schemas.asked import (
     asked_to_json,
     asked_to_row,
 )
-from schemas.page import KEY_CHARS, Origin, key_of
+from schemas.page import KEY_CHARS, TIME_TYPE, Origin, key_of
+
+LISTED = Table("work/listed", pa.schema([("key", pa.string()), ("url", pa.string())]))
+"""A page of a URL list."""
+
+REQUEST_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("at", pa.string()),
+        ("hops", pa.int32()),
+        ("tries", pa.int32()),
+        ("before", pa.string()),
+    ]
+)
+"""A URL to ask for: `at` is where (elsewhere than `url` after redirects, of which there were `hops`), `before` the
+reason of the last passing failure. The first half of `key` names the host that is asked, or its lane."""
+
+LANE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("host", pa.string()),
+        ("delay_s", pa.float64()),
+        ("connections", pa.int32()),
+        ("start_after_s", pa.float64()),
+        ("rules", pa.string()),
+    ]
+)
+
+
+def requests_table(number: int) -> Table:
+    """Give the table of what is to be asked for in a round."""
+    return Table(f"work/requests-{number}", REQUEST_SCHEMA)
+
+
+def queue_table(number: int) -> Table:
+    """Give the table of the requests that the hosts allow; the first half of a `key` names the lane."""
+    return Table(f"work/queue-{number}", REQUEST_SCHEMA)
+
+
+def lanes_table(number: int) -> Table:
+    """Give the table of the lanes of a round: a lane's share of what its host bears, and the host's rules."""
+    return Table(f"work/lanes-{number}", LANE_SCHEMA)
+
+
+HOSTS = Table(
+    "web/hosts",
+    pa.schema([("key", pa.string()), ("host", pa.string()), ("rules", pa.string()), ("asked", TIME_TYPE)]),
+)
+"""What a host allows, as it said when it was `asked`; the first half of `key` names the host, the rest is zeros."""
 
 HOST_CHARS = KEY_CHARS // 2
 """Characters of a request's key that name its host or lane; the others name its URL."""

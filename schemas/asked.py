@@ -12,7 +12,9 @@ import pyarrow as pa
 from schemas.media import MEDIA_SCHEMA, Media, media_from_row, media_to_row
 from schemas.page import ORIGIN_TYPE, TIME_TYPE, Origin, key_of, origin_to_row
 
-PAGE, IMAGE = "page", "image"
+PAGE, IMAGE, VIDEO = "page", "image", "video"
+COUNTED_AS = {PAGE: "page", IMAGE: "image url", VIDEO: "video"}
+"""What the funnel calls a URL that was asked for."""
 
 GOT = "got"
 REFUSED = "refused"
@@ -22,7 +24,7 @@ PASSING = "passing"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What became of a URL that was asked for as a page or an image.
+    """What became of a URL that was asked for as a page, an image or a video (or its track).
 
     `outcome` is `got` (bytes were had), `refused` (the site does not allow it), `failed` (asking again would not
     help) or `passing` (a later run asks again); `reason` says why where it is not `got`. `status` is the last HTTP

@@ -14,8 +14,8 @@ from pipeline.folder import Folder
 from pipeline.lists import read_list
 from pipeline.sources import LIST, Split
 from pipeline.stage import Job, fingerprint
-from pipeline.tables import ASKED, CAPTURES, LISTED, REFERENCES, range_of
-from pipeline.web import HOST_CHARS
+from pipeline.tables import ASKED, CAPTURES, REFERENCES, range_of
+from pipeline.web import HOST_CHARS, LISTED
 from schemas.asked import FAILED, GOT, IMAGE, PAGE, PASSING, REFUSED, Asked, asked_to_row
 from schemas.config import to_tree, with_overrides
 from schemas.media import STORED, Media

@@ -17,8 +17,7 @@ from pipeline.folder import Folder
 from pipeline.hosts import Desk, Host, Rules, by_host, delay_of, take
 from pipeline.rights import Robots, Tdmrep, parse_robots, parse_tdmrep
 from pipeline.stage import Job, Output, Unit
-from pipeline.tables import HOSTS, lanes_table, queue_table
-from pipeline.web import HOST_CHARS
+from pipeline.web import HOST_CHARS, HOSTS, lanes_table, queue_table
 from schemas.asked import FAILED, IMAGE, PASSING, REFUSED
 from schemas.config import with_overrides
 from schemas.page import KEY_CHARS, key_of
