@@ -118,7 +118,8 @@ def order_figures(rows: list[list[Cell]], frames: list[Frame], inside: list[Piec
     if not captions:
         return inside
     waiting: list[Cell] = []
-    ordered = [piece for piece in inside if piece.frame < rows[0][0].frame]
+    in_cells = {at for number in held for at in range(frames[number].first - first, frames[number].stop - first)}
+    ordered = [piece for at, piece in enumerate(inside) if at not in in_cells]
     for row in rows:
         waiting += [cell for cell in row if cell.frame not in captions]
         for caption in (cell for cell in row if cell.frame in captions):

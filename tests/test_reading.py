@@ -292,6 +292,7 @@ PICTURE_CELLS = "<td><img src=a><td><img src=b>"
         (["<td><img src=a>", "<td class=caption colspan=99999999999>A"], [["@a", "A"]]),
         (["<td rowspan=0 colspan=-1><img src=a>", "<td class=caption colspan=x>A"], [["@a", "A"]]),
         ([PICTURE_CELLS], []),
+        (["<td>", "<caption>Over both", "<td><img src=a><td class=caption>A"], [["@a", "A"]]),
     ],
 )
 def test_captions_below_pictures_in_a_table(rows, expected):
