@@ -2,7 +2,10 @@
 
     flamingo extract    lists of URLs → the web → archives; sources → documents, captures, references
     flamingo fetch      references × captures → the web → ledger; references × captures × ledger → wanted → media
-    flamingo assemble   references × media → placements × documents → samples → shards
+                        video references × captures → the web → ... → clips and cues
+    flamingo assemble   references × media → placements × documents → samples → interleaved shards
+                        documents → texts → candidates × media → pairs → pair shards
+                        video references × clips × cues → videos → video shards
     flamingo build      all three
 
 Each stage is planned from what the stage before it wrote, cut into units, and run by the supervisor of `local` or
@@ -12,9 +15,9 @@ its output: what is done stays done, and after a change of settings only what th
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pipeline import __version__
@@ -25,37 +28,42 @@ from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
 from pipeline.filters import FiltersConfig
 from pipeline.folder import Folder
+from pipeline.kinds import KINDS, PAIR_KIND, VIDEO_KIND
 from pipeline.lists import list_pages, settle_pages
 from pipeline.media import MediaConfig
 from pipeline.optout import stamped
+from pipeline.pair_rules import NONE, PairConfig
+from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
+from pipeline.plan import Plan, Totals, by_list, by_listed, by_rows, by_shard, by_split
 from pipeline.politeness import FetchConfig
 from pipeline.rights import RightsConfig
-from pipeline.shard import OBELICS_VIEW, ShardConfig, merge_index, write_shard
-from pipeline.sources import LIST, SourceConfig, plan_splits, web_splits
+from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
+from pipeline.sources import SourceConfig
 from pipeline.stage import Execute, Job, Stage, Unit, fingerprint, marker_name
 from pipeline.tables import (
     ASKED,
     CAPTURES,
     DOCUMENTS,
     MEDIA,
+    PAIRS,
     PLACEMENTS,
     REFERENCES,
     REJECTED,
     SAMPLES,
     VIDEO_REFERENCES,
+    VIDEOS,
     WANTED,
-    key_ranges,
 )
+from pipeline.timeline import VideoConfig
+from pipeline.videos import CLIPS, CUES, VIDEO_WANTED, decode_videos, locate_videos, write_captioned
 from pipeline.web import LISTED, ORIGINAL, ledger_stamp
 from schemas import SCHEMA_VERSION
-from schemas.asked import IMAGE, PAGE
+from schemas.asked import IMAGE, PAGE, VIDEO
 from schemas.config import to_tree
+from schemas.pair import IMAGE_TEXT
 from schemas.sample import INTERLEAVED
-from schemas.shard import FunnelRow, Manifest, Shard, manifest_to_json
-
-ROWS_PER_UNIT = 200_000
-BYTES_PER_UNIT = 24 << 20
-MANIFEST = f"{INTERLEAVED}/manifest.json"
+from schemas.shard import FunnelRow, Manifest, Shard, index_name, manifest_name, manifest_to_json
+from schemas.video import VIDEO_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,10 @@ class BuildConfig:
     """How images are checked and stored."""
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     """Which images and pages are kept."""
+    pairs: PairConfig = field(default_factory=PairConfig)
+    """Whether and how pictures and their texts are written as pairs."""
+    videos: VideoConfig = field(default_factory=VideoConfig)
+    """Whether and how videos are cut into clips with their texts."""
     shards: ShardConfig = field(default_factory=ShardConfig)
     """How large shards are."""
 
@@ -84,74 +96,36 @@ class BuildConfig:
             raise ValueError(f"schema {self.schema}; this version of flamingo reads and writes schema {SCHEMA_VERSION}")
 
 
-@dataclass(slots=True)
-class Totals:
-    """What the stages so far wrote: rows and bytes by table, counts by (stage, kind, reason).
-
-    `made` names by a hash all that a table was made of: the units of the stages that wrote it, and of those before.
-    """
-
-    rows: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
-    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    made: dict[str, str] = field(default_factory=dict)
-    facts: list[dict[str, Any]] = field(default_factory=list)
+def always(config: BuildConfig) -> bool:
+    """Every dataset has this."""
+    return True
 
 
-Plan = Callable[[Totals, Job], Sequence[Any]]
+def writes_pairs(config: BuildConfig) -> bool:
+    """Tell whether pairs are wanted."""
+    return config.pairs.preset != NONE
 
 
-def by_split(web: str) -> Plan:
-    """Plan a unit for each stretch of the sources, and for each log of a kind that was got from the web."""
-
-    def plan(totals: Totals, job: Job) -> Sequence[Any]:
-        splits = [split for split in plan_splits(job.config.source) if split.kind != LIST]
-        return [*splits, *web_splits(job.folder, web)]
-
-    return plan
-
-
-def by_list(totals: Totals, job: Job) -> Sequence[Any]:
-    """Plan a unit for each stretch of the lists of URLs."""
-    return [split for split in plan_splits(job.config.source) if split.kind == LIST]
-
-
-def by_rows(*tables: str) -> Plan:
-    """Plan key ranges with a bounded number of rows and bytes of these tables."""
-
-    def plan(totals: Totals, job: Job) -> Sequence[Any]:
-        rows = sum(totals.rows[table] for table in tables)
-        size = sum(totals.bytes[table] for table in tables)
-        return key_ranges(max(1, -(-rows // ROWS_PER_UNIT), -(-size // BYTES_PER_UNIT)))
-
-    return plan
-
-
-def by_listed(totals: Totals, job: Job) -> Sequence[Any]:
-    """Plan key ranges of the listed pages, none where no list was given."""
-    return by_rows(LISTED.directory)(totals, job) if totals.rows[LISTED.directory] else []
-
-
-def by_shard(totals: Totals, job: Job) -> Sequence[Any]:
-    """Plan the shards: as many as the samples and their bytes ask for."""
-    samples = totals.counts["select", "page", ""]
-    size = totals.bytes[SAMPLES.directory] + totals.counts["select", "image bytes", ""]
-    wanted = max(1, -(-samples // job.config.shards.samples), -(-size // job.config.shards.max_bytes))
-    return key_ranges(wanted) if samples else []
+def writes_videos(config: BuildConfig) -> bool:
+    """Tell whether videos are wanted."""
+    return config.videos.keep != NONE
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A stage of a job, what of the configuration decides its output, and how it is cut into units.
 
-    `ask` names what the web is asked for before the stage is planned: pages or images. The paths of the sources are
-    no setting: each unit names its own file, whatever order they were given in.
+    `ask` names what the web is asked for before the stage is planned, `shards` the kind of shards that it writes, and
+    `wanted` tells whether a dataset has the stage at all. The paths of the sources are no setting: each unit names its
+    own file, whatever order they were given in.
     """
 
     stage: Stage
     settings: Callable[[BuildConfig], Any]
     plan: Plan
     ask: str = ""
+    shards: Kind[Any] | None = None
+    wanted: Callable[[BuildConfig], bool] = always
 
 
 EXTRACT = (
@@ -184,6 +158,19 @@ FETCH = (
         lambda config: [replace(config.source, paths=()), config.media],
         by_split(ORIGINAL),
     ),
+    Step(
+        Stage("locate_videos", (VIDEO_REFERENCES, CAPTURES, ASKED), (VIDEO_WANTED,), locate_videos),
+        lambda config: [stamped(config.rights)],
+        by_rows(VIDEO_REFERENCES.directory, CAPTURES.directory),
+        ask=VIDEO,
+        wanted=writes_videos,
+    ),
+    Step(
+        Stage("decode_videos", (VIDEO_WANTED,), (CLIPS, CUES), decode_videos),
+        lambda config: [replace(config.source, paths=()), config.videos, config.media],
+        by_split(VIDEO),
+        wanted=writes_videos,
+    ),
 )
 ASSEMBLE = (
     Step(
@@ -197,9 +184,48 @@ ASSEMBLE = (
         by_rows(DOCUMENTS.directory, PLACEMENTS.directory),
     ),
     Step(
-        Stage("shard", (SAMPLES,), (), write_shard),
+        Stage("shard", (SAMPLES,), (), partial(write_shard, kind=INTERLEAVED_KIND)),
         lambda config: [config.shards],
-        by_shard,
+        by_shard("select", "page", "image bytes"),
+        shards=INTERLEAVED_KIND,
+    ),
+    Step(
+        Stage("texts", (DOCUMENTS,), (TEXTS, CANDIDATES), write_texts),
+        lambda config: [],
+        by_rows(DOCUMENTS.directory),
+        wanted=writes_pairs,
+    ),
+    Step(
+        Stage("count", (TEXTS,), (CANDIDATES,), count_pictures),
+        lambda config: [config.pairs],
+        by_rows(TEXTS.directory),
+        wanted=writes_pairs,
+    ),
+    Step(
+        Stage("pair", (CANDIDATES, MEDIA), (PAIRS,), pair_images),
+        lambda config: [config.pairs, config.filters.images],
+        by_rows(CANDIDATES.directory, MEDIA.directory),
+        wanted=writes_pairs,
+    ),
+    Step(
+        Stage("pair_shard", (PAIRS,), (), partial(write_shard, kind=PAIR_KIND)),
+        lambda config: [config.shards],
+        by_shard("pair", "image", "image bytes"),
+        shards=PAIR_KIND,
+        wanted=writes_pairs,
+    ),
+    Step(
+        Stage("clip", (VIDEO_REFERENCES, CLIPS, CUES), (VIDEOS,), write_captioned),
+        lambda config: [],
+        by_rows(VIDEO_REFERENCES.directory, CLIPS.directory, CUES.directory),
+        wanted=writes_videos,
+    ),
+    Step(
+        Stage("video_shard", (VIDEOS,), (), partial(write_shard, kind=VIDEO_KIND)),
+        lambda config: [config.shards],
+        by_shard("clip", "clip", "clip bytes"),
+        shards=VIDEO_KIND,
+        wanted=writes_videos,
     ),
 )
 BUILD = EXTRACT + FETCH + ASSEMBLE
@@ -209,25 +235,30 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
     """Run the steps that are asked for; the steps before them must be done. Without `ask` the web is left alone."""
     totals = Totals()
     for step in BUILD[: BUILD.index(steps[-1]) + 1]:
-        if step.ask and ask and job.config.fetch.contact:
+        if step.ask and ask and job.config.fetch.contact and step.wanted(job.config):
             ask_web(job, step.ask, sum(totals.rows[table.directory] for table in step.stage.reads), execute)
         if step.ask:
             totals.made[ASKED.directory] = fingerprint(ledger_stamp(job.folder, step.ask))
         units = plan_units(step, totals, job)
-        remove_stale(job.folder, step.stage, units)
+        remove_stale(job.folder, step, units)
         done = finished(job.folder, step.stage)
         todo = [unit for unit in units if unit.name not in done]
         if todo:
-            job.folder.remove(MANIFEST)
+            for kind in KINDS:
+                job.folder.remove(manifest_name(kind.name))
             execute(step.stage, todo, len(units) - len(todo))
         add_totals(job.folder, step.stage, units, totals)
     if steps[-1] is BUILD[-1]:
-        write_manifest(job, totals)
+        for step in BUILD:
+            if step.shards and step.wanted(job.config):
+                write_manifest(job, totals, step.stage.name, step.shards)
     return totals
 
 
 def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
-    """Cut a stage into units, each named by all that decides its output."""
+    """Cut a stage into units, each named by all that decides its output; a stage that is not wanted has none."""
+    if not step.wanted(job.config):
+        return []
     settings = [to_tree(setting) for setting in step.settings(job.config)]
     made_of = [totals.made.get(table.directory, "") for table in step.stage.reads]
     base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, made_of)
@@ -239,25 +270,29 @@ def finished(folder: Folder, stage: Stage) -> set[str]:
     return {name.removesuffix(".json") for name in folder.names(f"work/done/{stage.name}")}
 
 
-def remove_stale(folder: Folder, stage: Stage, units: Sequence[Unit]) -> None:
+def remove_stale(folder: Folder, step: Step, units: Sequence[Unit]) -> None:
     """Delete what units outside the plan wrote, under other settings or from other inputs."""
+    stage = step.stage
     known = {unit.name for unit in units}
     for name in finished(folder, stage) - known:
         folder.remove(marker_name(stage.name, name))
-    directories = {table.directory for table in (*stage.writes, REJECTED)} | {"work/skip"}
+    directories = {table.directory for table in (*stage.writes, MEDIA, REJECTED)} | {"work/skip"}
     for directory in sorted(directories):
         folder.remove_leftovers(directory)
         for name in folder.names(directory):
             owner, _, rest = name.partition("-")
             if owner == stage.name and rest[: len(fingerprint())] not in known:
                 folder.remove(f"{directory}/{name}")
-    if stage.name == BUILD[-1].stage.name:
-        remove_stale_shards(folder, units)
+    if step.shards:
+        remove_stale_shards(folder, step.shards, units)
 
 
-def remove_stale_shards(folder: Folder, units: Sequence[Unit]) -> None:
-    """Delete shards with numbers that the plan does not have."""
-    for directory in (INTERLEAVED, OBELICS_VIEW, "work/index"):
+def remove_stale_shards(folder: Folder, kind: Kind[Any], units: Sequence[Unit]) -> None:
+    """Delete shards with numbers that the plan does not have, and what speaks of shards where there are none."""
+    if not units:
+        folder.remove(manifest_name(kind.name))
+        folder.remove(index_name(kind.name))
+    for directory in kind.directories:
         folder.remove_leftovers(directory)
         for name in folder.names(directory):
             if name.startswith("shard-") and int(name[6:12]) >= len(units):
@@ -275,28 +310,39 @@ def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Tota
             totals.rows[directory] += written["rows"]
             totals.bytes[directory] += written["bytes"]
         if marker["facts"]:
-            totals.facts.append(marker["facts"])
+            totals.facts.setdefault(stage.name, []).append(marker["facts"])
     names = sorted(unit.name for unit in units)
     for table in stage.writes:
         totals.made[table.directory] = fingerprint(totals.made.get(table.directory, ""), names)
 
 
-def funnel(totals: Totals) -> tuple[FunnelRow, ...]:
-    """Tell what went into every stage and what came out, in the order of the data."""
-    order = ["list", "settle", "read", "extract", "locate", "normalise", "filter_images", "select", "shard"]
-    kinds = ["record", "page", "image url", "image", "video"]
+FUNNEL = {
+    "": ("list", "settle", "read", "extract", "locate", "normalise"),
+    INTERLEAVED: ("filter_images", "select", "shard"),
+    IMAGE_TEXT: ("pair", "pair_shard"),
+    VIDEO_TEXT: ("locate_videos", "decode_videos", "clip", "video_shard"),
+}
+"""The stages of the funnel: those that all kinds of shards share, and those of each kind."""
+
+
+def funnel(totals: Totals, kinds_of_shards: Iterable[str] = FUNNEL) -> tuple[FunnelRow, ...]:
+    """Tell what went into every stage of these kinds of shards and what came out, in the order of the data."""
+    shown = {stage for kind in ("", *kinds_of_shards) for stage in FUNNEL[kind]}
+    order = [stage for stages in FUNNEL.values() for stage in stages]
+    kinds = ["record", "page", "image url", "image", "video", "track", "clip"]
     rows = []
     for stage, kind in sorted({key[:2] for key in totals.counts}, key=lambda k: (order.index(k[0]), k[1])):
-        if kind in kinds:
+        if kind in kinds and stage in shown:
             reasons = {reason: n for (s, k, reason), n in sorted(totals.counts.items()) if (s, k) == (stage, kind)}
             kept = reasons.pop("", 0)
             rows.append(FunnelRow(stage, kind, kept + sum(reasons.values()), kept, reasons))
     return tuple(rows)
 
 
-def write_manifest(job: Job, totals: Totals) -> None:
+def write_manifest(job: Job, totals: Totals, stage: str, kind: Kind[Any]) -> None:
     """Write the index and, last of all, the manifest: a folder of shards with a manifest is complete."""
-    shards = [Shard(**facts) for facts in sorted(totals.facts, key=lambda facts: str(facts["name"]))]
-    merge_index(job.folder, [shard.name for shard in shards])
-    manifest = Manifest(INTERLEAVED, tuple(shards), funnel(totals), to_tree(job.config), __version__)
-    job.folder.write_text(MANIFEST, manifest_to_json(manifest))
+    facts = sorted(totals.facts.get(stage, []), key=lambda fact: str(fact["name"]))
+    shards = [Shard(**fact) for fact in facts]
+    merge_index(job.folder, [shard.name for shard in shards], kind)
+    manifest = Manifest(kind.name, tuple(shards), funnel(totals, [kind.name]), to_tree(job.config), __version__)
+    job.folder.write_text(manifest_name(kind.name), manifest_to_json(manifest))

@@ -60,6 +60,8 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--config", "config_file", type=click.Path(exists=True, dir_okay=False), help="Settings as TOML."),
         click.option("--preset", type=click.Choice(PRESETS), help="Rules of a corpus.  [default: m3w, any length]"),
+        click.option("--pairs", type=click.Choice(["none", "ltip", "align"]), help="Write pairs, by these rules."),
+        click.option("--videos", type=click.Choice(["none", "frames", "clips"]), help="Write videos, in this form."),
         click.option(
             "--set",
             "assignments",
@@ -102,6 +104,7 @@ def build(**given: Any) -> None:
     flamingo build --source crawl.warc.gz --out dataset
     flamingo build --source 'crawl/*.warc.gz' --out dataset --preset obelics --workers 8
     flamingo build --source saved-pages/ --out dataset --set filters.pages.min_words=20
+    flamingo build --source crawl.warc.gz --out dataset --pairs ltip --videos frames
     flamingo build --source urls.txt --out dataset --contact you@example.org
     flamingo build --source gs://b/*.warc.gz --out gs://b/dataset -- --runner=DataflowRunner --project=p
     """
@@ -204,10 +207,15 @@ def resolve_config(given: dict[str, Any]) -> Any:
         tree = to_tree(config)
         tree["source"]["paths"] = list(given["sources"])
         config = from_tree(BuildConfig, tree, "--source")
-    if given["contact"] is not None:
-        tree = to_tree(config)
-        tree["fetch"]["contact"] = given["contact"]
-        config = from_tree(BuildConfig, tree, "--contact")
+    for option, table, name in (
+        ("contact", "fetch", "contact"),
+        ("pairs", "pairs", "preset"),
+        ("videos", "videos", "keep"),
+    ):
+        if given[option] is not None:
+            tree = to_tree(config)
+            tree[table][name] = given[option]
+            config = from_tree(BuildConfig, tree, f"--{option}")
     return with_overrides(config, given["assignments"])
 
 
@@ -239,10 +247,10 @@ def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
     """Show the funnel; a build that kept nothing ends with status 1."""
     from rich.console import Console
 
-    from pipeline.build import BUILD, MANIFEST, funnel
+    from pipeline.build import BUILD, funnel
     from pipeline.fetch import NOT_IN_SOURCES
     from pipeline.folder import Folder
-    from pipeline.report import funnel_table, print_summary
+    from pipeline.report import MANIFEST_FILE, funnel_table, print_summary
     from schemas.shard import manifest_from_json
 
     console = Console()
@@ -252,7 +260,7 @@ def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
         console.print(funnel_table(funnel(totals)))
         return
     folder = Folder(root)
-    print_summary(console, manifest_from_json(folder.read_text(MANIFEST) or ""), folder)
+    print_summary(console, manifest_from_json(folder.read_text(MANIFEST_FILE) or ""), folder)
     if not totals.facts:
         click.echo(f"flamingo: {root}: no page was kept; the table says why, `flamingo why` for a URL", err=True)
         sys.exit(1)
@@ -288,6 +296,7 @@ def inspect(path: str, key: str | None, limit: int, as_json: bool) -> None:
     flamingo inspect dataset
     flamingo inspect dataset --key 3fa9
     flamingo inspect dataset/interleaved/shard-000000.tar
+    flamingo inspect dataset/pairs/shard-000000.tar
     """
     from rich.console import Console
 

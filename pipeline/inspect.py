@@ -1,56 +1,61 @@
 """Looking into a dataset, a shard or a sample: what `flamingo inspect` shows.
 
-    dataset  → funnel, totals, the first samples a line each     manifest.json, index.parquet
+    dataset  → funnel, totals, the first samples of each kind    manifest.json, index.parquet
     shard    → its samples a line each                           the tar, header by header
     sample   → its texts and pictures in reading order           the tar, from the index's byte offset on
 
-Everything shown was written by strangers: text passes through `report.say`, pictures through the checks of `media`,
-and sizes are compared with limits before anything is read.
+Everything shown was written by strangers: text passes through `report.say`, pictures through `drawing`, and sizes are
+compared with limits before anything is read. Pairs and clips are told in `captioned`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
-from PIL import Image
-from rich.color import Color
 from rich.console import Console
-from rich.segment import Segment, Segments
-from rich.style import Style
 
 from pipeline import report
+from pipeline.captioned import (
+    Captioned,
+    captioned_of_header,
+    captioned_of_row,
+    check_types,
+    list_captioned,
+    show_captioned,
+)
+from pipeline.drawing import choose_drawing, show_picture
 from pipeline.folder import Folder, locate, open_input
-from pipeline.media import MediaConfig, normalise_image
-from pipeline.report import DAMAGED, INDEX_FILE, counted, json_line, read_manifest, reading, refused, say
+from pipeline.report import DAMAGED, counted, json_line, reading, refused, say
 from pipeline.urls import clean_url
-from schemas.media import STORED
 from schemas.page import KEY_CHARS, key_of
-from schemas.sample import INTERLEAVED, Interleaved, check_header, from_members, part_name, to_members
-from schemas.shard import Manifest
+from schemas.pair import IMAGE_TEXT, PAIR_FIELDS, ImageText, pair_from_members
+from schemas.sample import FIELDS, INTERLEAVED, Interleaved, check_header, from_members, part_name
+from schemas.shard import Manifest, index_name
+from schemas.video import VIDEO_FIELDS, VIDEO_TEXT, VideoText, video_from_members
 
 MAX_SAMPLE_BYTES = 1 << 30
-MAX_PICTURE_ROWS = 24
 NEAR_KEYS = 5
-CELL_PX = {"blocks": 4, "kitty": 8, "iterm": 8}
-"""Pixels of a picture to a cell's width where there is room; a cell is about 8 pixels wide and twice as high."""
-
-Drawing = Literal["kitty", "iterm", "blocks", "line"]
+FIELDS_OF = {INTERLEAVED: FIELDS, IMAGE_TEXT: PAIR_FIELDS, VIDEO_TEXT: VIDEO_FIELDS}
+READ: Mapping[str, Callable[[Iterable[tuple[str, bytes]]], Interleaved | ImageText | VideoText]] = {
+    INTERLEAVED: from_members,
+    IMAGE_TEXT: pair_from_members,
+    VIDEO_TEXT: video_from_members,
+}
+"""How the members of a sample of each kind are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A sample in one line; `shard` is the file that holds it."""
+    """An interleaved sample in one line; `shard` is the file that holds it."""
 
     key: str
     url: str
@@ -74,7 +79,7 @@ class Members:
 def inspect(path: str, key: str | None, limit: int, as_json: bool, console: Console) -> None:
     """Show a dataset folder, a shard, or with `key` (a unique beginning of it, or the page's URL) one sample.
 
-    At most `limit` samples are listed. What cannot be shown is a `UserError`.
+    At most `limit` samples of each kind are listed. What cannot be shown is a `UserError`.
     """
     system, inside = locate(path)
     if system.isfile(inside):
@@ -86,12 +91,12 @@ def inspect(path: str, key: str | None, limit: int, as_json: bool, console: Cons
     if not system.exists(inside):
         raise refused(f"{path}: no such file or folder")
     folder = Folder(path)
-    manifest = read_manifest(folder)
+    manifests = report.read_manifests(folder)
     if key is None:
-        show_dataset(folder, manifest, limit, as_json, console)
+        show_dataset(folder, manifests, limit, as_json, console)
         return
-    row = find_in_index(folder, key)
-    shard = folder.path(INTERLEAVED, row["shard"])
+    kind, row = find_in_index(folder, key, list(manifests))
+    shard = folder.path(kind, row["shard"])
     with open_input(shard) as stream:
         stream.seek(row["offset"])
         members = next(scan(stream, shard), None)
@@ -103,26 +108,44 @@ def inspect(path: str, key: str | None, limit: int, as_json: bool, console: Cons
 # Datasets
 
 
-def show_dataset(folder: Folder, manifest: Manifest, limit: int, as_json: bool, console: Console) -> None:
-    """Show what a dataset holds and its first samples."""
-    samples = first_samples(folder, limit)
+def show_dataset(
+    folder: Folder, manifests: Mapping[str, Manifest], limit: int, as_json: bool, console: Console
+) -> None:
+    """Show what a dataset holds and the first samples of each kind."""
+    first, *others = manifests
     if as_json:
-        told = {"dataset": folder.root} | report.manifest_summary(manifest)
-        told |= {"totals": report.add_up(folder)._asdict(), "first": [asdict(sample) for sample in samples]}
+        told = {"dataset": folder.root} | dataset_json(folder, first, manifests[first], limit)
+        told |= {kind: dataset_json(folder, kind, manifests[kind], limit) for kind in others}
         console.out(json_line(told), highlight=False)
         return
-    report.print_summary(console, manifest, folder)
-    list_samples(samples, sum(shard.samples for shard in manifest.shards), console)
-    if samples:
-        say(console, f"\nflamingo inspect {folder.root} --key {samples[0].key[:8]}", "dim")
+    report.print_summary(console, manifests[first], folder)
+    samples = {kind: first_samples(folder, kind, limit) for kind in manifests}
+    for kind, listed in samples.items():
+        if listed or kind == first:
+            list_samples(listed, sum(shard.samples for shard in manifests[kind].shards), console)
+    if keys := [sample.key for listed in samples.values() for sample in listed]:
+        say(console, f"\nflamingo inspect {folder.root} --key {keys[0][:8]}", "dim")
 
 
-def first_samples(folder: Folder, limit: int) -> list[Summary]:
-    """Read the first rows of the index."""
-    with reading(folder, INDEX_FILE), folder.open(INDEX_FILE) as stream:
+def dataset_json(folder: Folder, kind: str, manifest: Manifest, limit: int) -> dict[str, Any]:
+    """Say what there is of a kind of samples, and the first of them."""
+    samples = [summary_json(sample) for sample in first_samples(folder, kind, limit)]
+    return report.manifest_summary(manifest) | {"totals": report.add_up(folder, kind)._asdict(), "first": samples}
+
+
+def summary_json(sample: Summary | Captioned) -> dict[str, Any]:
+    """Write a sample's line for programs, without what it does not have."""
+    return {name: value for name, value in asdict(sample).items() if value is not None}
+
+
+def first_samples(folder: Folder, kind: str, limit: int) -> list[Summary | Captioned]:
+    """Read the first rows of an index."""
+    name = index_name(kind)
+    summarise = summary_of_row if kind == INTERLEAVED else captioned_of_row
+    with reading(folder, name), folder.open(name) as stream:
         batches = pq.ParquetFile(stream).iter_batches(min(limit, 1024), use_threads=False)
         rows = (row for batch in batches for row in batch.to_pylist())
-        return [summary_of_row(row) for row in islice(rows, limit)]
+        return [summarise(row) for row in islice(rows, limit)]
 
 
 def summary_of_row(row: Mapping[str, Any]) -> Summary:
@@ -131,26 +154,37 @@ def summary_of_row(row: Mapping[str, Any]) -> Summary:
     return Summary(images=len(row["parts"]), **{name: row[name] for name in names})
 
 
-def list_samples(samples: Sequence[Summary], total: int, console: Console) -> None:
-    """Print samples a line each: key, images, words, title."""
-    say(console, f"{'key':{KEY_CHARS}} images   words  title", "bold")
-    for sample in samples:
-        line = f"{sample.key:{KEY_CHARS}} {sample.images:6,} {sample.words:7,}  {sample.title or sample.url}"
-        say(console, line, one_line=True)
+def list_samples(samples: Sequence[Summary | Captioned], total: int, console: Console) -> None:
+    """Print samples a line each."""
+    captioned = [sample for sample in samples if isinstance(sample, Captioned)]
+    pages = [sample for sample in samples if isinstance(sample, Summary)]
+    if captioned:
+        list_captioned(captioned, console)
+    if pages or not captioned:
+        list_pages(pages, console)
     if total > len(samples):
         say(console, f"and {total - len(samples):,} more (--limit)", "dim")
 
 
-def find_in_index(folder: Folder, key: str) -> dict[str, Any]:
-    """Find the row of a sample by the beginning of its key or by its page's URL; an unknown one is refused."""
+def list_pages(samples: Sequence[Summary], console: Console) -> None:
+    """Print interleaved samples a line each: key, images, words, title."""
+    say(console, f"{'key':{KEY_CHARS}} images   words  title", "bold")
+    for sample in samples:
+        line = f"{sample.key:{KEY_CHARS}} {sample.images:6,} {sample.words:7,}  {sample.title or sample.url}"
+        say(console, line, one_line=True)
+
+
+def find_in_index(folder: Folder, key: str, kinds: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Find the kind and row of a sample by the beginning of its key or by its URL; an unknown one is refused."""
     for exact in keys_of(key):
-        if rows := report.index_rows(folder, exact, 1):
-            return rows[0]
+        for kind in kinds:
+            if rows := report.index_rows(folder, exact, 1, kind):
+                return kind, rows[0]
     if "://" in key:
         raise refused(f"--key {key}: no sample of this page; `flamingo why URL --dataset {folder.root}` says why")
-    rows = report.index_rows(folder, key.lower(), NEAR_KEYS + 1)
-    check_unique(key, [row["key"] for row in rows], folder)
-    return rows[0]
+    found = [(kind, row) for kind in kinds for row in report.index_rows(folder, key.lower(), NEAR_KEYS + 1, kind)]
+    check_unique(key, [row["key"] for _, row in found], folder, kinds)
+    return found[0]
 
 
 def keys_of(text: str) -> list[str]:
@@ -159,7 +193,7 @@ def keys_of(text: str) -> list[str]:
     return [key_of(spelling) for spelling in dict.fromkeys(spellings) if spelling is not None]
 
 
-def check_unique(key: str, found: Sequence[str], folder: Folder | None) -> None:
+def check_unique(key: str, found: Sequence[str], folder: Folder | None, kinds: Sequence[str] = ()) -> None:
     """Refuse the beginning of a key that stands for no sample, or for several."""
     if len(found) > 1:
         listed = ", ".join(found[:NEAR_KEYS]) + (", ..." if len(found) > NEAR_KEYS else "")
@@ -170,7 +204,11 @@ def check_unique(key: str, found: Sequence[str], folder: Folder | None) -> None:
         raise refused(f"--key {key}: neither a key ({KEY_CHARS} hex digits, or the first of them) nor a page's URL")
     near: list[str] = []
     for length in range(len(key) - 1 if folder else 0, 0, -1):
-        near = near or [row["key"] for row in report.index_rows(folder or Folder(""), key[:length].lower(), NEAR_KEYS)]
+        near = near or [
+            row["key"]
+            for kind in kinds
+            for row in report.index_rows(folder or Folder(""), key[:length].lower(), NEAR_KEYS, kind)
+        ]
     raise refused(f"--key {key}: no such sample" + (f"; near it: {', '.join(near)}" if near else ""))
 
 
@@ -218,7 +256,7 @@ def read_member(stream: BinaryIO, members: Members, name: str, path: str) -> byt
 
 def show_shard(path: str, limit: int, as_json: bool, console: Console) -> None:
     """List the samples of a shard."""
-    samples: list[Summary] = []
+    samples: list[Summary | Captioned] = []
     total = 0
     with open_input(path) as stream, open_input(path) as jump:
         for members in scan(stream, path):
@@ -227,7 +265,7 @@ def show_shard(path: str, limit: int, as_json: bool, console: Console) -> None:
                 samples.append(summary_of_header(read_header(jump, members, path), path))
     if as_json:
         for sample in samples:
-            console.out(json_line(asdict(sample)), highlight=False)
+            console.out(json_line(summary_json(sample)), highlight=False)
         return
     say(console, f"{path}: {counted(total, 'sample')}", "bold")
     list_samples(samples, total, console)
@@ -242,16 +280,20 @@ def read_header(stream: BinaryIO, members: Members, path: str) -> dict[str, Any]
     if not isinstance(header, dict) or "schema" not in header:
         parts = " + ".join(members.places)
         raise refused(f"{path}: a shard of another program (sample {members.key} is {parts}); only flamingo's are read")
+    kind = header.get("kind")
+    kind = kind if isinstance(kind, str) and kind in FIELDS_OF else INTERLEAVED
     try:
-        check_header(header)
+        check_header(header, kind, FIELDS_OF[kind])
     except ValueError as error:
         raise refused(f"{path}: sample {members.key}: {error}") from None
     return header
 
 
-def summary_of_header(header: Mapping[str, Any], path: str) -> Summary:
+def summary_of_header(header: Mapping[str, Any], path: str) -> Summary | Captioned:
     """Read a sample's line from its JSON."""
     try:
+        if header["kind"] != INTERLEAVED:
+            return captioned_of_header(header, path)
         texts = [text for text in header["texts"] if text is not None]
         return Summary(
             **{name: str(header[name]) for name in ("key", "url", "title", "language")},  # type: ignore[arg-type]
@@ -282,29 +324,44 @@ def find_in_tar(path: str, key: str) -> Members:
 # Samples
 
 
-def load_sample(path: str, members: Members) -> Interleaved:
-    """Read a sample from a shard and check that what is shown of it has the types it should have."""
+def load_sample(path: str, members: Members) -> tuple[dict[str, Any], Interleaved | ImageText | VideoText]:
+    """Read a sample and its JSON, and check that what is shown of it has the types it should have."""
     with open_input(path) as stream:
-        read_header(stream, members, path)
+        header = read_header(stream, members, path)
         try:
-            sample = from_members([(name, read_member(stream, members, name, path)) for name in members.places])
-            pictures = [(p.url, p.alt, p.caption, p.sha256, p.phash, p.format) for p in sample.images]
-            own = (sample.key, sample.url, sample.canonical, sample.title, sample.language, sample.author)
-            "".join((*own, sample.licence, *(text for picture in pictures for text in picture)))
-            for item in sample.items:
-                assert isinstance(item, str) or sample.images[item]
+            stored = [(name, read_member(stream, members, name, path)) for name in members.places]
+            sample = READ[header["kind"]](stored)
+            if isinstance(sample, Interleaved):
+                check_page(sample)
+            else:
+                check_types(sample)
         except DAMAGED as error:
             raise refused(f"{path}: sample {members.key} is damaged: {error}") from None
-    return sample
+    return header, sample
+
+
+def check_page(sample: Interleaved) -> None:
+    """Insist that what is shown of a sample has the types that it should have; what has not raises."""
+    pictures = [(p.url, p.alt, p.caption, p.sha256, p.phash, p.format) for p in sample.images]
+    own = (sample.key, sample.url, sample.canonical, sample.title, sample.language, sample.author)
+    "".join((*own, sample.licence, *(text for picture in pictures for text in picture)))
+    for item in sample.items:
+        assert isinstance(item, str) or sample.images[item]
 
 
 def show_sample(path: str, members: Members, as_json: bool, console: Console) -> None:
     """Show a sample: facts, then texts and pictures in reading order."""
-    sample = load_sample(path, members)
+    header, sample = load_sample(path, members)
     if as_json:
-        told = json.loads(to_members(sample)[0][1]) | {"shard": posixpath.basename(path)}
-        console.out(json_line(told), highlight=False)
-        return
+        console.out(json_line(header | {"shard": posixpath.basename(path)}), highlight=False)
+    elif isinstance(sample, Interleaved):
+        show_page(sample, path, console)
+    else:
+        show_captioned(sample, path, console)
+
+
+def show_page(sample: Interleaved, path: str, console: Console) -> None:
+    """Show an interleaved sample: facts, then texts and pictures in reading order."""
     texts = [item for item in sample.items if isinstance(item, str)]
     words = sum(len(text.split()) for text in texts)
     counts = [(len(texts), "text"), (words, "word"), (len(sample.images), "image")]
@@ -322,79 +379,6 @@ def show_sample(path: str, members: Members, as_json: bool, console: Console) ->
         if isinstance(item, str):
             say(console, item)
         else:
-            show_picture(sample, item, way, console)
-
-
-def show_picture(sample: Interleaved, index: int, way: Drawing, console: Console) -> None:
-    """Draw a picture, or say why it cannot be drawn, and name it."""
-    picture = sample.images[index]
-    told = f"{part_name(index, picture.format)} {picture.width_px}x{picture.height_px}"
-    about = " ".join(filter(None, [told, picture.caption or picture.alt]))
-    if way == "line":
-        say(console, f"[image {about}]", one_line=True)
-        return
-    media, jpeg = normalise_image(picture.url, picture.data, MediaConfig())
-    if media.status == STORED:
-        draw(Image.open(io.BytesIO(jpeg)).convert("RGB"), way, console)
-        say(console, about, "dim")
-    else:
-        say(console, f"[image {told} cannot be drawn: {media.reason} {media.detail}]", "red")
-
-
-# Pictures in a terminal
-
-
-def choose_drawing(console: Console, environment: Mapping[str, str]) -> Drawing:
-    """Tell how this terminal shows pictures: two inline-image protocols, coloured half-blocks, or a line of text."""
-    term = environment.get("TERM", "")
-    if not console.is_terminal or console.color_system is None or not console.encoding.startswith("utf"):
-        return "line"
-    if "TMUX" in environment or term.startswith(("screen", "tmux")):
-        return "blocks"  # a multiplexer swallows the protocols of the terminal around it
-    if "KITTY_WINDOW_ID" in environment or term in ("xterm-kitty", "xterm-ghostty"):
-        return "kitty"
-    return "iterm" if environment.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm") else "blocks"
-
-
-def draw(image: Image.Image, way: Drawing, console: Console) -> None:
-    """Draw an RGB image no wider than the terminal and no higher than `MAX_PICTURE_ROWS`."""
-    columns, rows = cells(image.size, CELL_PX[way], console.width)
-    if way == "blocks":
-        console.print(Segments(half_blocks(image.resize((columns, 2 * rows), Image.Resampling.LANCZOS))), end="")
-        return
-    png = io.BytesIO()
-    image.save(png, "PNG")
-    data = base64.b64encode(png.getvalue()).decode()
-    console.file.write((kitty if way == "kitty" else iterm)(data, columns) + "\n")
-    console.file.flush()
-
-
-def cells(size_px: tuple[int, int], cell_px: int, width: int) -> tuple[int, int]:
-    """Give the columns and rows that an image takes, its shape kept and never enlarged."""
-    width_px, height_px = size_px
-    columns = min(width - 1, -(-width_px // cell_px), max(1, 2 * MAX_PICTURE_ROWS * width_px // height_px))
-    return max(1, columns), min(MAX_PICTURE_ROWS, max(1, round(columns * height_px / width_px / 2)))
-
-
-def half_blocks(image: Image.Image) -> Iterator[Segment]:
-    """Write two pixels a cell: the upper one in the colour of the block, the lower one in that of the ground."""
-    width, pixels = image.width, image.tobytes()
-    for top in range(0, image.height, 2):
-        for column in range(width):
-            upper, lower = (3 * ((top + row) * width + column) for row in (0, 1))
-            colours = [Color.from_rgb(*pixels[at : at + 3]) for at in (upper, lower)]
-            yield Segment("▀", Style(color=colours[0], bgcolor=colours[1]))
-        yield Segment.line()
-
-
-def kitty(data: str, columns: int) -> str:
-    """Write base64 of a PNG as kitty's graphics protocol has it: pieces of 4096, no answer asked for (q=2)."""
-    pieces = [data[at : at + 4096] for at in range(0, len(data), 4096)]
-    heads = [f"a=T,f=100,q=2,c={columns},", *[""] * (len(pieces) - 1)]
-    more = [1] * (len(pieces) - 1) + [0]
-    return "".join(f"\x1b_G{head}m={m};{piece}\x1b\\" for head, m, piece in zip(heads, more, pieces, strict=True))
-
-
-def iterm(data: str, columns: int) -> str:
-    """Write base64 of a PNG as iTerm2's inline-image protocol has it."""
-    return f"\x1b]1337;File=inline=1;width={columns};preserveAspectRatio=1:{data}\x07"
+            picture = sample.images[item]
+            told = f"{part_name(item, picture.format)} {picture.width_px}x{picture.height_px}"
+            show_picture(told, picture.caption or picture.alt, picture.data, way, console)

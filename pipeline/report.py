@@ -1,7 +1,8 @@
 """What a person is told of a dataset: the funnel, the totals, and text of the web made safe for a terminal.
 
-manifest.json, index.parquet → `print_summary`, `funnel_table`, `manifest_summary_json`. Whatever comes from a page
-passes through `printable` or `json_line` first: an escape sequence in a title would steer the reader's terminal.
+manifest.json and index.parquet of each kind of shards → `print_summary`, `funnel_table`, `manifest_summary_json`.
+Whatever comes from a page passes through `printable` or `json_line` first: an escape sequence in a title would steer
+the reader's terminal.
 """
 
 from __future__ import annotations
@@ -25,14 +26,22 @@ from rich.text import Text
 from pipeline import tables
 from pipeline.folder import CONFIG_FILE, Folder, UserError
 from pipeline.tables import KeyRange
+from schemas.pair import IMAGE_TEXT
 from schemas.sample import INTERLEAVED
-from schemas.shard import INDEX_SCHEMA, FunnelRow, Manifest, manifest_from_json
+from schemas.shard import INDEX_SCHEMA, FunnelRow, Manifest, index_name, manifest_from_json, manifest_name
+from schemas.video import VIDEO_TEXT
 
+KINDS = (INTERLEAVED, IMAGE_TEXT, VIDEO_TEXT)
+"""The folders of shards that a dataset may hold, in the order in which they are shown."""
 INDEX = tables.Table(INTERLEAVED, INDEX_SCHEMA)
-INDEX_FILE = f"{INTERLEAVED}/index.parquet"
-MANIFEST_FILE = f"{INTERLEAVED}/manifest.json"
-M3W = {"pages": "43.3 M", "images": "185 M", "images a page": "4.3", "text a page": "4.4 KB"}
-"""The paper's corpus, for comparison (SPEC-corpus 1, interleaved, 6)."""
+INDEX_FILE = index_name(INTERLEAVED)
+MANIFEST_FILE = manifest_name(INTERLEAVED)
+PAPER = {
+    INTERLEAVED: ("M3W", {"pages": "43.3 M", "images": "185 M", "images a page": "4.3", "text a page": "4.4 KB"}),
+    IMAGE_TEXT: ("LTIP", {"pairs": "312 M", "words a text": "20.5 tokens"}),
+    VIDEO_TEXT: ("VTP", {"clips": "27 M", "seconds a clip": "22"}),
+}
+"""The paper's corpora, for comparison (SPEC-corpus 1)."""
 
 HARMFUL = (
     *(code for code in range(0x20) if chr(code) not in "\t\n"),
@@ -51,13 +60,14 @@ DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursio
 
 
 class Totals(NamedTuple):
-    """What the index adds up to."""
+    """What an index adds up to; `parts` are the stored images, frames or clips, `seconds` how long the clips last."""
 
-    pages: int = 0
-    images: int = 0
-    image_bytes: int = 0
+    samples: int = 0
+    parts: int = 0
+    part_bytes: int = 0
     chars: int = 0
     words: int = 0
+    seconds: float = 0.0
 
 
 def printable(text: str, one_line: bool = True) -> str:
@@ -127,17 +137,26 @@ def percent(part: int, whole: int) -> str:
     return f"{min(max(100 * part / whole, 0.1), 99.9):.1f}"
 
 
-def read_manifest(folder: Folder) -> Manifest:
-    """Read the manifest of a complete dataset; anything else is told in one line."""
-    text = folder.read_text(MANIFEST_FILE)
-    if text is None and folder.read_text(CONFIG_FILE) is None:
+def read_manifests(folder: Folder) -> dict[str, Manifest]:
+    """Read the manifests of a complete dataset, by kind; anything else is told in one line."""
+    texts = {kind: folder.read_text(manifest_name(kind)) for kind in KINDS}
+    found = {kind: text for kind, text in texts.items() if text is not None}
+    if not found and folder.read_text(CONFIG_FILE) is None:
         raise refused(f"{folder.root}: no dataset (no {MANIFEST_FILE} in it) and no shard (a .tar file)")
-    if text is None:
+    if not found:
         raise refused(f"{folder.root}: not complete; `flamingo build --out {folder.root}` goes on, `status` tells more")
+    return {kind: parse_manifest(folder, kind, text) for kind, text in found.items()}
+
+
+def parse_manifest(folder: Folder, kind: str, text: str) -> Manifest:
+    """Read a manifest; what is wrong with it is told in one line."""
     try:
-        return manifest_from_json(text)
+        manifest = manifest_from_json(text)
+        if manifest.kind != kind:
+            raise ValueError(f"manifest of {manifest.kind}, not of {kind}")
+        return manifest
     except DAMAGED as error:
-        raise refused(f"{folder.path(MANIFEST_FILE)}: {error}") from None
+        raise refused(f"{folder.path(manifest_name(kind))}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -151,60 +170,100 @@ def reading(folder: Folder, name: str) -> Iterator[None]:
         raise refused(f"{folder.path(name)}: damaged: {error}") from None
 
 
-def index_rows(folder: Folder, start: str, count: int) -> list[dict[str, Any]]:
+def index_rows(folder: Folder, start: str, count: int, kind: str = INTERLEAVED) -> list[dict[str, Any]]:
     """Read up to `count` rows of the index whose key begins with `start`, from the row groups that can hold them."""
-    with reading(folder, INDEX_FILE):
-        pieces = tables.read_part(folder, INDEX, posixpath.basename(INDEX_FILE), KeyRange(start, start + "~"))
+    name = index_name(kind)
+    index = tables.Table(kind, INDEX_SCHEMA)
+    with reading(folder, name):
+        pieces = tables.read_part(folder, index, posixpath.basename(name), KeyRange(start, start + "~"))
         return list(islice((row for piece in pieces for row in tables.iter_rows(piece)), count))
 
 
-def add_up(folder: Folder) -> Totals:
-    """Add up the index of a dataset, a batch of rows at a time."""
+def add_up(folder: Folder, kind: str = INTERLEAVED) -> Totals:
+    """Add up the index of a kind of shards, a batch of rows at a time."""
     totals = Totals()
-    with reading(folder, INDEX_FILE), folder.open(INDEX_FILE) as stream:
+    name = index_name(kind)
+    with reading(folder, name), folder.open(name) as stream:
         parquet = pq.ParquetFile(stream)
         leaves = [parquet.schema.column(number).path for number in range(len(parquet.schema.names))]
         sizes = [leaf for leaf in leaves if leaf.startswith("parts.") and leaf.endswith(".bytes")]
-        for batch in parquet.iter_batches(columns=["chars", "words", *sizes], use_threads=False):
-            totals = Totals(*map(sum, zip(totals, batch_totals(batch), strict=True)))
+        times = ["start_s", "end_s"] if kind == VIDEO_TEXT else []
+        for batch in parquet.iter_batches(columns=["chars", "words", *sizes, *times], use_threads=False):
+            sums: list[Any] = [sum(pair) for pair in zip(totals, batch_totals(batch), strict=True)]
+            totals = Totals(*sums)
     return totals
 
 
 def batch_totals(batch: pa.RecordBatch) -> Totals:
-    """Add up some rows of the index."""
+    """Add up some rows of an index."""
     sizes = batch.column("parts").flatten().field("bytes")
-    sums = [pc.sum(column).as_py() or 0 for column in (sizes, batch.column("chars"), batch.column("words"))]
-    return Totals(batch.num_rows, len(sizes), *sums)
+    columns = [sizes, batch.column("chars"), batch.column("words")]
+    if "end_s" in batch.schema.names:
+        columns.append(pc.subtract(batch.column("end_s"), batch.column("start_s")))
+    return Totals(batch.num_rows, len(sizes), *(pc.sum(column).as_py() or 0 for column in columns))
 
 
 def print_summary(console: Console, manifest: Manifest, folder: Folder) -> None:
-    """Print the funnel of a dataset, its size, and its averages beside those of M3W."""
-    totals = add_up(folder)
-    console.print(funnel_table(manifest.funnel))
-    console.print(size_table(manifest, totals))
+    """Print the funnel of a dataset, and the size of each kind of shards that it holds beside the paper's."""
+    manifests = {manifest.kind: manifest} | read_others(folder, manifest.kind)
+    console.print(funnel_table(join_funnels(list(manifests.values()))))
+    for kind, one in manifests.items():
+        console.print(size_table(kind, one, add_up(folder, kind)))
 
 
-def size_table(manifest: Manifest, totals: Totals) -> Table:
-    """Lay out what a dataset holds beside the paper's corpus."""
+def read_others(folder: Folder, kind: str) -> dict[str, Manifest]:
+    """Read the manifests of the other kinds of shards that a dataset holds."""
+    texts = {other: folder.read_text(manifest_name(other)) for other in KINDS if other != kind}
+    return {other: parse_manifest(folder, other, text) for other, text in texts.items() if text is not None}
+
+
+def join_funnels(manifests: Sequence[Manifest]) -> list[FunnelRow]:
+    """Put funnels together: the stages that several share are told once."""
+    rows: dict[tuple[str, str], FunnelRow] = {}
+    for manifest in manifests:
+        for row in manifest.funnel:
+            rows.setdefault((row.stage, row.kind), row)
+    return list(rows.values())
+
+
+def size_table(kind: str, manifest: Manifest, totals: Totals) -> Table:
+    """Lay out what the shards of a kind hold beside the paper's corpus."""
+    name, paper = PAPER[kind]
     ours = {
         "shards": f"{len(manifest.shards):,}",
         "bytes": human_bytes(sum(shard.bytes for shard in manifest.shards)),
-        "pages": f"{totals.pages:,}",
-        "images": f"{totals.images:,} ({human_bytes(totals.image_bytes)})",
-        "images a page": mean(totals.images, totals.pages),
-        "words a page": mean(totals.words, totals.pages),
-        "text a page": mean(totals.chars, totals.pages, " characters"),
-    }
+    } | contents(kind, totals)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold")
-    table.add_column("")
+    table.add_column("" if kind == INTERLEAVED else kind)
     table.add_column("here", justify="right")
-    table.add_column("M3W", justify="right", style="dim")
-    for name, value in ours.items():
-        table.add_row(name, value, M3W.get(name, ""))
+    table.add_column(name, justify="right", style="dim")
+    for fact, value in ours.items():
+        table.add_row(fact, value, paper.get(fact, ""))
     return table
 
 
-def mean(total: int, count: int, unit: str = "") -> str:
+def contents(kind: str, totals: Totals) -> dict[str, str]:
+    """Say what the samples of a kind add up to."""
+    parts = f"{totals.parts:,} ({human_bytes(totals.part_bytes)})"
+    if kind == IMAGE_TEXT:
+        return {"pairs": parts, "words a text": mean(totals.words, totals.samples)}
+    if kind == VIDEO_TEXT:
+        return {
+            "clips": f"{totals.samples:,}",
+            "frames or MP4": parts,
+            "seconds a clip": mean(totals.seconds, totals.samples),
+            "words a text": mean(totals.words, totals.samples),
+        }
+    return {
+        "pages": f"{totals.samples:,}",
+        "images": parts,
+        "images a page": mean(totals.parts, totals.samples),
+        "words a page": mean(totals.words, totals.samples),
+        "text a page": mean(totals.chars, totals.samples, " characters"),
+    }
+
+
+def mean(total: float, count: int, unit: str = "") -> str:
     """Write an average, `-` of nothing."""
     if not count:
         return "-"

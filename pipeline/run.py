@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import tomli_w
 
-from pipeline.build import BuildConfig, Step, Totals, run_steps
+from pipeline.build import BuildConfig, Step, run_steps
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
+from pipeline.plan import Totals
 from pipeline.sources import LIST, SourceConfig, plan_splits
 from pipeline.stage import Job, Stage, Unit
 from schemas.config import ConfigError, from_toml, to_tree

@@ -1,7 +1,9 @@
-"""The assemble job's last stage: samples × the media store → shards, their index, and a view for Hugging Face.
+"""The assemble job's last stages: rows of samples × the media store → shards, and their index.
 
-In: the sample rows of one shard, in order of their keys. Out: `shard-000000.tar` (POSIX ustar, every header field
-that is not content fixed), an index row per sample, and `obelics/shard-000000.parquet` with OBELICS's columns.
+In: the rows of one shard, in order of their keys. Out: `shard-000000.tar` (POSIX ustar, every header field that is
+not content fixed), and an index row per sample. What differs between interleaved samples, pairs and videos is a
+`Kind`; that of interleaved ones is here, with a view for Hugging Face: `obelics/shard-000000.parquet` has OBELICS's
+columns. The others are in `kinds`.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,15 +23,17 @@ import pyarrow.parquet as pq
 from pipeline.folder import Folder, OpenFiles
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.store import read_stored
-from pipeline.tables import COMPRESSION, SAMPLES
+from pipeline.tables import COMPRESSION, SAMPLES, Table
 from schemas.page import Origin
 from schemas.sample import INTERLEAVED, Interleaved, Picture, to_members
-from schemas.shard import INDEX_SCHEMA, shard_name
+from schemas.shard import INDEX_SCHEMA, index_name, shard_name
 
 STAGE = "shard"
 OBELICS_VIEW = f"{INTERLEAVED}/obelics"
 BLOCK = tarfile.BLOCKSIZE
 ROWS_AT_ONCE = 100
+Sample = TypeVar("Sample")
+Row = dict[str, Any]
 
 OBELICS_SCHEMA = pa.schema(
     [
@@ -72,25 +76,61 @@ class HashingStream(io.RawIOBase):
         return self.written
 
 
-def write_shard(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Write one shard, its index rows and its view."""
+@dataclass(frozen=True, slots=True)
+class View(Generic[Sample]):
+    """Another form of the samples of a shard: a Parquet file of its own for each shard."""
+
+    directory: str
+    schema: pa.Schema
+    row: Callable[[Sample], Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[Sample]):
+    """A kind of samples: the folder `name` of their shards, and how rows of `table` become what is written.
+
+    `index_row` gets a sample and the offsets of its members' bytes; `counts` says what the funnel counts of a sample.
+    """
+
+    name: str
+    stage: str
+    table: Table
+    load: Callable[[Row, Folder, OpenFiles], Sample]
+    members: Callable[[Sample], list[tuple[str, bytes]]]
+    index_schema: pa.Schema
+    index_row: Callable[[Sample, Mapping[str, int]], Row]
+    counts: Callable[[Sample], Mapping[str, int]]
+    view: View[Sample] | None = None
+
+    @property
+    def work(self) -> str:
+        """The directory of the shards' index parts."""
+        return f"work/index/{self.name}"
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """All directories that hold a file for each shard."""
+        return (self.name, self.work, *([self.view.directory] if self.view else []))
+
+
+def write_shard(unit: Unit, inputs: Inputs, output: Output, *, kind: Kind[Any] | None = None) -> None:
+    """Write one shard, its index rows and its view; without a `kind` it is an interleaved one."""
+    kind = kind or INTERLEAVED_KIND
     name = shard_name(unit.work.keys.index)
     folder, samples = output.folder, 0
-    with (
-        OpenFiles() as files,
-        create_rows(folder, f"work/index/{name}.parquet", INDEX_SCHEMA) as index,
-        create_rows(folder, f"{OBELICS_VIEW}/{name.removesuffix('.tar')}.parquet", OBELICS_SCHEMA) as view,
-        folder.create(f"{INTERLEAVED}/{name}") as stream,
-    ):
-        hashing = HashingStream(stream)
+    with ExitStack() as stack:
+        files = stack.enter_context(OpenFiles())
+        index = stack.enter_context(create_rows(folder, f"{kind.work}/{name}.parquet", kind.index_schema))
+        view = stack.enter_context(create_view(folder, name, kind.view))
+        hashing = HashingStream(stack.enter_context(folder.create(f"{kind.name}/{name}")))
         with tarfile.open(fileobj=cast(Any, hashing), mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for row in inputs[SAMPLES.directory]:
+            for row in inputs[kind.table.directory]:
                 output.begin(samples)
-                sample = load_sample(row, folder, files)
-                index(write_sample(tar, sample, name))
-                view(obelics_row(sample))
-                output.keep(STAGE, "page")
-                output.keep(STAGE, "image", sum(isinstance(item, int) for item in sample.items))
+                sample = kind.load(row, folder, files)
+                index(write_sample(tar, sample, name, kind))
+                view(sample)
+                for thing, count in kind.counts(sample).items():
+                    output.keep(kind.stage, thing, count)
                 samples += 1
     output.facts |= {
         "name": name,
@@ -100,7 +140,65 @@ def write_shard(unit: Unit, inputs: Inputs, output: Output) -> None:
     }
 
 
-def load_sample(row: dict[str, Any], folder: Folder, files: OpenFiles) -> Interleaved:
+def write_sample(tar: tarfile.TarFile, sample: Any, shard: str, kind: Kind[Any] | None = None) -> Row:
+    """Append a sample's members to a shard; returns its index row."""
+    kind = kind or INTERLEAVED_KIND
+    start = tar.offset
+    offsets: dict[str, int] = {}
+    for name, data in kind.members(sample):
+        info = tarfile.TarInfo(f"{sample.key}.{name}")
+        info.size = len(data)
+        info.mode = 0o644
+        offsets[name] = tar.offset + BLOCK
+        tar.addfile(info, io.BytesIO(data))
+    return kind.index_row(sample, offsets) | {"shard": shard, "offset": start, "length": tar.offset - start}
+
+
+@contextmanager
+def create_view(folder: Folder, shard: str, view: View[Sample] | None) -> Iterator[Callable[[Sample], None]]:
+    """Create the view of a shard, if its kind has one."""
+    if view is None:
+        yield lambda sample: None
+        return
+    with create_rows(folder, f"{view.directory}/{shard.removesuffix('.tar')}.parquet", view.schema) as add:
+        yield lambda sample: add(view.row(sample))
+
+
+@contextmanager
+def create_rows(folder: Folder, name: str, schema: pa.Schema) -> Iterator[Callable[[Row], None]]:
+    """Create a Parquet file of rows, which are written some hundred at a time; it is there when the context ends."""
+    with folder.create(name) as stream, pq.ParquetWriter(stream, schema, compression=COMPRESSION) as writer:
+        rows: list[Row] = []
+
+        def add(row: Row) -> None:
+            rows.append(row)
+            if len(rows) >= ROWS_AT_ONCE:
+                flush()
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+
+        yield add
+        flush()
+
+
+def merge_index(folder: Folder, shards: list[str], kind: Kind[Any] | None = None) -> None:
+    """Join the shards' index parts into `index.parquet`, a shard at a time."""
+    kind = kind or INTERLEAVED_KIND
+    with (
+        folder.create(index_name(kind.name)) as stream,
+        pq.ParquetWriter(stream, kind.index_schema, compression=COMPRESSION) as writer,
+    ):
+        for name in shards:
+            with folder.open(f"{kind.work}/{name}.parquet") as part:
+                writer.write_table(pq.read_table(part))
+
+
+# Interleaved samples
+
+
+def load_sample(row: Row, folder: Folder, files: OpenFiles) -> Interleaved:
     """Fill a sample row with the bytes of its pictures."""
     pictures = []
     for image in row["images"]:
@@ -123,16 +221,8 @@ def load_sample(row: dict[str, Any], folder: Folder, files: OpenFiles) -> Interl
     )
 
 
-def write_sample(tar: tarfile.TarFile, sample: Interleaved, shard: str) -> dict[str, Any]:
-    """Append a sample's members to a shard; returns its index row."""
-    start = tar.offset
-    offsets: dict[str, int] = {}
-    for name, data in to_members(sample):
-        info = tarfile.TarInfo(f"{sample.key}.{name}")
-        info.size = len(data)
-        info.mode = 0o644
-        offsets[name] = tar.offset + BLOCK
-        tar.addfile(info, io.BytesIO(data))
+def index_row(sample: Interleaved, offsets: Mapping[str, int]) -> Row:
+    """Write what the index says of a sample."""
     names = [name for name in offsets if name != "json"]
     texts = [item for item in sample.items if isinstance(item, str)]
     return {
@@ -144,9 +234,6 @@ def write_sample(tar: tarfile.TarFile, sample: Interleaved, shard: str) -> dict[
         "published": sample.published,
         "author": sample.author,
         "licence": sample.licence,
-        "shard": shard,
-        "offset": start,
-        "length": tar.offset - start,
         "texts": len(texts),
         "chars": sum(map(len, texts)),
         "words": sum(len(text.split()) for text in texts),
@@ -166,7 +253,12 @@ def write_sample(tar: tarfile.TarFile, sample: Interleaved, shard: str) -> dict[
     }
 
 
-def obelics_row(sample: Interleaved) -> dict[str, Any]:
+def count_images(sample: Interleaved) -> dict[str, int]:
+    """Count a page and the places where it shows an image."""
+    return {"page": 1, "image": sum(isinstance(item, int) for item in sample.items)}
+
+
+def obelics_row(sample: Interleaved) -> Row:
     """Write a sample in the columns of OBELICS."""
     pictures = [sample.images[item] if isinstance(item, int) else None for item in sample.items]
     metadata = [
@@ -196,31 +288,14 @@ def obelics_row(sample: Interleaved) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def create_rows(folder: Folder, name: str, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Create a Parquet file of rows, which are written some hundred at a time; it is there when the context ends."""
-    with folder.create(name) as stream, pq.ParquetWriter(stream, schema, compression=COMPRESSION) as writer:
-        rows: list[dict[str, Any]] = []
-
-        def add(row: dict[str, Any]) -> None:
-            rows.append(row)
-            if len(rows) >= ROWS_AT_ONCE:
-                flush()
-
-        def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-            rows.clear()
-
-        yield add
-        flush()
-
-
-def merge_index(folder: Folder, shards: list[str]) -> None:
-    """Join the shards' index parts into `index.parquet`, a shard at a time."""
-    with (
-        folder.create(f"{INTERLEAVED}/index.parquet") as stream,
-        pq.ParquetWriter(stream, INDEX_SCHEMA, compression=COMPRESSION) as writer,
-    ):
-        for name in shards:
-            with folder.open(f"work/index/{name}.parquet") as part:
-                writer.write_table(pq.read_table(part))
+INTERLEAVED_KIND = Kind(
+    name=INTERLEAVED,
+    stage=STAGE,
+    table=SAMPLES,
+    load=load_sample,
+    members=to_members,
+    index_schema=INDEX_SCHEMA,
+    index_row=index_row,
+    counts=count_images,
+    view=View(OBELICS_VIEW, OBELICS_SCHEMA, obelics_row),
+)

@@ -1,4 +1,4 @@
-"""The media store: normalised images as WARC `conversion` records, each found by (file, offset, length)."""
+"""The media store: normalised images, frames and clips as WARC `conversion` records, each found by (file, offset, length)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class MediaStore:
         return self
 
     def add(self, media: Media, data: bytes, fetched: datetime | None) -> Origin:
-        """Append an image; returns where it lies, the file relative to the dataset."""
+        """Append an image or clip; returns where it lies, the file relative to the dataset."""
         if self.stream is None:
             self.stream = self.exit.enter_context(self.folder.create(self.name))
         date = fetched.strftime("%Y-%m-%dT%H:%M:%SZ") if fetched else UNDATED
-        record = warc.format_record(media.url, "conversion", f"image/{media.format}", date, data)
+        content_type = f"{'video' if media.format == 'mp4' else 'image'}/{media.format}"
+        record = warc.format_record(media.url, "conversion", content_type, date, data)
         self.stream.write(record)
         location = Origin(self.name, self.offset, len(record))
         self.offset += len(record)

@@ -1,4 +1,4 @@
-"""The samples that shards hold, and the tar members they are written as.
+"""Interleaved samples, and the tar members they are written as.
 
     Interleaved → KEY.json, KEY.m000.jpg, KEY.m001.jpg, ...        from_members(to_members(s)) == s
 
@@ -9,7 +9,7 @@ MINT-1T): at each position one of them is a text, respectively the part that sta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -141,15 +141,15 @@ def from_members(members: Iterable[tuple[str, bytes]]) -> Interleaved:
     )
 
 
-def check_header(header: Any) -> None:
+def check_header(header: Any, kind: str = INTERLEAVED, fields: Sequence[str] = FIELDS) -> None:
     """Refuse what is no sample, or one of another schema or kind, or one that lacks a field."""
     if not isinstance(header, dict):
         raise ValueError(f"a sample's json holds an object, not {type(header).__name__}")
     if header.get("schema") != SCHEMA_VERSION:
         raise ValueError(f"sample schema {header.get('schema')}, this version reads {SCHEMA_VERSION}")
-    if header.get("kind") != INTERLEAVED:
-        raise ValueError(f"sample kind {header.get('kind')!r}, expected {INTERLEAVED!r}")
-    lacking = [name for name in FIELDS if name not in header]
+    if header.get("kind") != kind:
+        raise ValueError(f"sample kind {header.get('kind')!r}, expected {kind!r}")
+    lacking = [name for name in fields if name not in header]
     if lacking:
         raise ValueError(f"sample {header.get('key')} lacks its fields {', '.join(lacking)}")
 

@@ -1,6 +1,6 @@
 """A set of shards: its names, its index (a row per sample) and its manifest.
 
-In a dataset: interleaved/shard-000000.tar ...   interleaved/index.parquet   interleaved/manifest.json
+In a dataset: KIND/shard-000000.tar ...   KIND/index.parquet   KIND/manifest.json   (interleaved, pairs, videos)
 """
 
 from __future__ import annotations
@@ -53,6 +53,42 @@ INDEX_SCHEMA = pa.schema(
 """`offset` and `length` cover all tar members of a sample; `parts[].offset` is where an image's own bytes begin."""
 
 
+PART_TYPE = pa.struct(
+    [
+        ("name", pa.string()),
+        ("offset", pa.int64()),
+        ("bytes", pa.int64()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("sha256", pa.string()),
+        ("phash", pa.string()),
+    ]
+)
+CAPTIONED_FIELDS = [
+    ("key", pa.string()),
+    ("url", pa.string()),
+    ("page_url", pa.string()),
+    ("text", pa.string()),
+    ("text_kind", pa.string()),
+    ("words", pa.int64()),
+    ("chars", pa.int64()),
+    ("language", pa.string()),
+    ("licence", pa.string()),
+    ("width_px", pa.int32()),
+    ("height_px", pa.int32()),
+    ("shard", pa.string()),
+    ("offset", pa.int64()),
+    ("length", pa.int64()),
+    ("parts", pa.list_(PART_TYPE)),
+]
+PAIR_INDEX_SCHEMA = pa.schema([*CAPTIONED_FIELDS, ("sha256", pa.string()), ("phash", pa.string())])
+"""`sha256` and `phash` are the picture's, `parts` has it alone; the rest is as in `INDEX_SCHEMA`."""
+VIDEO_INDEX_SCHEMA = pa.schema(
+    [*CAPTIONED_FIELDS, ("start_s", pa.float64()), ("end_s", pa.float64()), ("fps", pa.float64())]
+)
+"""`parts` are the frames of the clip, or the clip as one MP4."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A finished shard file."""
@@ -89,6 +125,16 @@ class Manifest:
 def shard_name(index: int) -> str:
     """Name a shard by its number in the plan."""
     return f"shard-{index:06d}.tar"
+
+
+def index_name(kind: str) -> str:
+    """Name the index of the shards of a kind in a dataset."""
+    return f"{kind}/index.parquet"
+
+
+def manifest_name(kind: str) -> str:
+    """Name the manifest of the shards of a kind in a dataset."""
+    return f"{kind}/manifest.json"
 
 
 def manifest_to_json(manifest: Manifest) -> str:

@@ -9,15 +9,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from captioned_dataset import FILM, HERON, PAGE, add_captioned, jpeg
 from PIL import Image
 from rich.console import Console
 from test_report import make_dataset, page, png, shown
 
-from pipeline import inspect
+from pipeline import drawing, inspect
 from pipeline.folder import UserError
 from schemas.document import ImageRef, Text
 from schemas.page import Origin, key_of
+from schemas.pair import ImageText, Part, pair_to_members
 from schemas.sample import Interleaved, Picture, to_members
+from schemas.video import VideoText, clip_key, video_to_members
 
 HOST = "https://h.example"
 NASTY = "\x1b]0;owned\x07 \x1b[31mred\x9b1m"
@@ -95,7 +98,7 @@ def test_a_dataset_in_json(dataset):
     value = json.loads(line)
     assert value["dataset"] == dataset.root
     assert value["samples"] == 2
-    assert value["totals"]["images"] == 3
+    assert value["totals"]["parts"] == 3
     assert [sample["key"] for sample in value["first"]] == [min(FENS, NASTIES)]
 
 
@@ -231,15 +234,15 @@ def test_pictures_are_drawn_where_the_terminal_can(dataset, monkeypatch):
 )
 def test_the_terminal_says_how_pictures_are_drawn(environment, expected):
     terminal = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    assert inspect.choose_drawing(terminal, environment) == expected
-    assert inspect.choose_drawing(Console(file=io.StringIO()), environment) == "line"
+    assert drawing.choose_drawing(terminal, environment) == expected
+    assert drawing.choose_drawing(Console(file=io.StringIO()), environment) == "line"
     colourless = Console(file=io.StringIO(), force_terminal=True, color_system=None)
-    assert inspect.choose_drawing(colourless, environment) == "line"
+    assert drawing.choose_drawing(colourless, environment) == "line"
 
 
 def test_a_half_block_is_two_pixels():
     image = Image.frombytes("RGB", (2, 2), bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7]))
-    left, right, end = inspect.half_blocks(image)
+    left, right, end = drawing.half_blocks(image)
     assert (left.text, str(left.style)) == ("▀", "#ff0000 on #0000ff")
     assert (right.text, str(right.style)) == ("▀", "#00ff00 on #090807")
     assert end.text == "\n"
@@ -258,18 +261,18 @@ def test_a_half_block_is_two_pixels():
     ],
 )
 def test_pictures_fit_the_terminal(size_px, width, expected):
-    assert inspect.cells(size_px, 4, width) == expected
+    assert drawing.cells(size_px, 4, width) == expected
 
 
 def test_inline_images_carry_a_png():
     data = base64.b64encode(png(300, 300) * 9).decode()
-    pieces = re.findall("\x1b_G([^;]*);([^\x1b]*)\x1b\\\\", inspect.kitty(data, 7))
+    pieces = re.findall("\x1b_G([^;]*);([^\x1b]*)\x1b\\\\", drawing.kitty(data, 7))
     assert pieces[0][0] == "a=T,f=100,q=2,c=7,m=1"
     assert [head for head, _ in pieces[1:]] == ["m=1"] * (len(pieces) - 2) + ["m=0"]
     assert "".join(piece for _, piece in pieces) == data
     assert max(len(piece) for _, piece in pieces) == 4096
-    assert inspect.kitty("abcd", 7) == "\x1b_Ga=T,f=100,q=2,c=7,m=0;abcd\x1b\\"
-    assert inspect.iterm("abcd", 7) == "\x1b]1337;File=inline=1;width=7;preserveAspectRatio=1:abcd\x07"
+    assert drawing.kitty("abcd", 7) == "\x1b_Ga=T,f=100,q=2,c=7,m=0;abcd\x1b\\"
+    assert drawing.iterm("abcd", 7) == "\x1b]1337;File=inline=1;width=7;preserveAspectRatio=1:abcd\x07"
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
@@ -352,3 +355,168 @@ def test_what_is_no_dataset_is_told(tmp_path):
     assert "no dataset (no interleaved/manifest.json in it) and no shard" in refusal(tmp_path)
     (tmp_path / "config.toml").write_text("")
     assert "not complete; `flamingo build --out" in refusal(tmp_path)
+
+
+# Pairs and clips
+
+PAIR, CLIP, WHOLE = key_of(HERON), clip_key(FILM, 0.0, 8.0), clip_key(FILM, 60.0, 70.0)
+PART = Part("ab", "cd", "jpeg", 64, 48, jpeg(3))
+
+
+@pytest.fixture(scope="module")
+def three_kinds(tmp_path_factory):
+    """Give a dataset of pages, pairs and clips."""
+    folder = make_dataset(tmp_path_factory.mktemp("dataset"), PAGES, IMAGES)
+    add_captioned(folder.root, pairs=3)
+    return folder
+
+
+def captioned_members(key, said=NASTY, part=PART):
+    pair = ImageText(key, HOST, PAGE, said, "alt", (), part, "en", "", Origin("a.warc", 3))
+    return [(f"{key}.{name}", member) for name, member in pair_to_members(pair)]
+
+
+def clip_members(key):
+    clip = VideoText(key, HOST, PAGE, "A film.", "cues", (), 0.0, 2.0, 1.0, (PART,), "en", "", Origin("a.warc", 3))
+    return [(f"{key}.{name}", member) for name, member in video_to_members(clip)]
+
+
+def test_a_dataset_lists_the_samples_of_each_kind(three_kinds, dataset):
+    lines = told(three_kinds.root)
+    assert f"{PAIR}     64x48     5  A heron in the reeds." in lines
+    assert f"{CLIP}     64x48         0.0-8.0     3  The river rises." in lines
+    assert f"{WHOLE}   640x360       60.0-70.0     2  Night falls." in lines
+    assert lines.count("key                      images   words  title") == 1
+    assert lines.count("key                           size words  text") == 1
+    assert lines.count("key                           size         seconds words  text") == 1
+    short = told(three_kinds.root, limit=1)
+    assert [line for line in short if line.startswith("and ")] == [f"and {n} more (--limit)" for n in (1, 2, 2)]
+    assert lines[-2] == told(dataset.root)[-2].replace(dataset.root, three_kinds.root)
+
+
+def test_a_dataset_of_three_kinds_in_json(three_kinds):
+    value = json.loads(told(three_kinds.root, limit=1, as_json=True)[0])
+    assert (value["kind"], value["samples"]) == ("interleaved", 2)
+    assert (value["pairs"]["kind"], value["pairs"]["samples"], value["pairs"]["totals"]["parts"]) == ("pairs", 3, 3)
+    assert (value["videos"]["samples"], value["videos"]["totals"]["seconds"]) == (3, 30.5)
+    assert len(value["videos"]["first"]) == 1
+
+
+def test_a_dataset_of_pairs_alone(tmp_path):
+    folder = add_captioned(tmp_path, pairs=3, clips=False)
+    lines = told(folder.root)
+    assert f"{PAIR}     64x48     5  A heron in the reeds." in lines
+    assert not any("images" in line for line in lines)
+    assert json.loads(told(folder.root, as_json=True)[0])["kind"] == "pairs"
+    assert told(folder.root, PAIR)[0] == "A heron in the reeds."
+
+
+@pytest.mark.parametrize("kind", ["pairs", "videos"])
+def test_the_shard_and_the_index_say_the_same_of_pairs_and_clips(three_kinds, kind):
+    *lines, _ = told(three_kinds.path(kind, "shard-000000.tar"), as_json=True)
+    assert len(lines) == 3
+    assert json.loads(told(three_kinds.root, as_json=True)[0])[kind]["first"] == [json.loads(line) for line in lines]
+
+
+def test_a_shard_of_pairs_lists_its_samples(three_kinds):
+    path = three_kinds.path("pairs/shard-000000.tar")
+    lines = told(path)
+    assert lines[0] == f"{path}: 3 samples"
+    assert f"{PAIR}     64x48     5  A heron in the reeds." in lines
+
+
+@pytest.mark.parametrize("key", [PAIR[:8], HERON, "H.example/heron.jpg"])
+def test_a_pair_in_a_pipe(three_kinds, key):
+    path = three_kinds.path("pairs/shard-000000.tar")
+    expected = [
+        "A heron in the reeds.",
+        HERON,
+        "figcaption · 5 words · en · captured 2024-05-01",
+        f"sample {PAIR} of {path}",
+        f"text of {PAGE}, read from a.warc at byte 7",
+        "[image jpg 64x48]",
+        "figcaption   A heron in the reeds.",
+        "alt          heron.jpg",
+        "",
+    ]
+    assert told(three_kinds.root, key) == expected
+    assert told(path, key) == expected
+
+
+def test_clips_in_a_pipe(three_kinds):
+    lines = told(three_kinds.root, CLIP)
+    assert lines[2] == "cues · 3 words · 0.0 to 8.0 s · 1 frames a second · en · captured 2024-05-01"
+    assert lines[5:8] == [f"[image 00{number}.jpg 64x48]" for number in range(3)]
+    assert lines[8:10] == ["cues         The river rises.", "name         The fens in May"]
+    assert told(three_kinds.root, WHOLE)[5] == "[clip mp4 640x360, 268 B]"
+
+
+def test_a_pair_in_json_holds_no_image_bytes(three_kinds):
+    value = json.loads(told(three_kinds.root, PAIR, as_json=True)[0])
+    assert (value["shard"], value["caption"], value["kind"]) == ("shard-000000.tar", "A heron in the reeds.", "pairs")
+    assert "data" not in value["parts"][0]
+
+
+def test_a_pair_is_drawn_where_the_terminal_can(three_kinds, monkeypatch):
+    for name in ("TMUX", "KITTY_WINDOW_ID", "TERM_PROGRAM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    options = {"force_terminal": True, "color_system": "truecolor"}
+    assert "\n".join(told(three_kinds.root, PAIR, **options)).count("▀") == 16 * 6
+    assert "\n".join(told(three_kinds.root, CLIP, **options)).count("▀") == 3 * 16 * 6
+
+
+def test_text_of_a_pair_cannot_steer_the_terminal(tmp_path):
+    path = write_tar(tmp_path / "s.tar", captioned_members("k"))
+    options = {"force_terminal": True, "color_system": None}
+    for lines in (told(path, **options), told(path, "k", **options), told(path, "k")):
+        text = "\n".join(lines)
+        assert "␛[31mred" in text
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+
+
+def test_the_beginning_of_keys_of_several_kinds_lists_them(three_kinds):
+    listed = refusal(three_kinds.root, "6")
+    assert "begins several keys: " in listed
+    assert all(key in listed for key in (FENS, CLIP, WHOLE))
+    assert refusal(three_kinds.root, PAIR[:-1] + "x").startswith(f"--key {PAIR[:-1]}x: neither a key")
+    missing = PAIR[:-1] + ("0" if PAIR[-1] != "0" else "1")
+    assert PAIR in refusal(three_kinds.root, missing)
+
+
+def test_a_shard_of_mixed_kinds_is_listed_whole(tmp_path):
+    path = write_tar(
+        tmp_path / "s.tar", [*captioned_members("a", "A heron."), *clip_members("b"), *sample_members("c")]
+    )
+    lines = told(path)
+    assert lines[0].endswith(": 3 samples")
+    assert [line[:1] for line in lines[1:-1]] == ["k", "a", "b", "k", "c"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"caption": 3},
+        {"texts": [{"kind": "alt"}]},
+        {"texts": [{"kind": "alt", "text": 3}]},
+        {"url": 3},
+        {"width": 1e999, "parts": [{"name": "jpg"}]},
+        {"parts": [{"name": []}]},
+        {"parts": 3},
+        {"origin": {}},
+        {"fetched": "soon"},
+    ],
+)
+def test_a_pair_with_fields_of_the_wrong_type_is_told(tmp_path, wrong):
+    members = dict(captioned_members("k"))
+    header = json.loads(members["k.json"]) | wrong
+    path = write_tar(tmp_path / "s.tar", (members | {"k.json": json.dumps(header).encode()}).items())
+    assert "sample k is damaged: " in refusal(path, "k")
+
+
+@pytest.mark.parametrize("wrong", [{"start_s": "0"}, {"end_s": 10**400}, {"width": 1e999}, {"width": "3"}])
+def test_a_clip_with_numbers_that_are_none_is_told(tmp_path, wrong):
+    members = dict(clip_members("k"))
+    header = json.loads(members["k.json"]) | wrong
+    path = write_tar(tmp_path / "s.tar", (members | {"k.json": json.dumps(header).encode()}).items())
+    assert "sample k is damaged: " in refusal(path)

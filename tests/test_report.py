@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from captioned_dataset import add_captioned
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
@@ -68,11 +69,14 @@ def make_dataset(root, documents, images):
     """Build a dataset from documents and images, by the stages of the assemble job."""
     folder = fill(root, documents, images)
     job, totals = Job(folder, CONFIG), Totals()
-    for step in ASSEMBLE:
+    steps = [step for step in ASSEMBLE if step.wanted(CONFIG)]
+    for step in steps:
         unit = Unit(step.stage.name, "u", key_ranges(1)[0])
         run_unit(step.stage, job, unit, gather(step.stage, folder, unit))
         add_totals(folder, step.stage, [unit], totals)
-    write_manifest(job, totals)
+    for step in steps:
+        if step.shards:
+            write_manifest(job, totals, step.stage.name, step.shards)
     return folder
 
 
@@ -234,6 +238,38 @@ def test_a_dataset_of_nothing_has_no_averages(tmp_path):
     assert " ".join(lines[-4].split()) == "words a page -"
 
 
+def facts(lines):
+    return [" ".join(line.split()) for line in lines if line.strip() and "─" not in line]
+
+
+def test_pairs_and_clips_are_added_up_beside_the_papers(tmp_path):
+    folder = add_captioned(tmp_path, pairs=3)
+    write_index(folder, [index_row(2)])
+    assert report.add_up(folder, "pairs")[:2] == (3, 3)
+    assert report.add_up(folder, "videos")[:2] + report.add_up(folder, "videos")[5:] == (3, 6, 30.5)
+    lines = facts(shown(lambda console: report.print_summary(console, MANIFEST, folder)))
+    first = lines.index("pairs here LTIP")
+    assert lines[first + 1] == "shards 1"
+    assert lines[first + 3].startswith("pairs 3 (")
+    assert lines[first + 3].endswith(" KB) 312 M")
+    assert lines[first + 4 : first + 7] == ["words a text 7.7 20.5 tokens", "videos here VTP", "shards 1"]
+    assert lines[first + 8] == "clips 3 27 M"
+    assert lines[first + 9].startswith("frames or MP4 6 (")
+    assert lines[first + 10 :] == ["seconds a clip 10.2 22", "words a text 3.0"]
+
+
+def test_funnels_are_joined():
+    other = replace(MANIFEST, funnel=(FUNNEL[0], FunnelRow("pair", "image", 5, 4, {"no_text": 1})))
+    assert report.join_funnels([MANIFEST, other]) == [*FUNNEL, other.funnel[1]]
+
+
+def test_a_manifest_of_another_kind_is_refused(tmp_path):
+    folder = Folder(str(tmp_path))
+    folder.write_text("pairs/manifest.json", manifest_to_json(MANIFEST))
+    with pytest.raises(UserError, match=r"pairs/manifest\.json: manifest of interleaved, not of pairs"):
+        report.read_manifests(folder)
+
+
 def test_a_manifest_in_json():
     assert json.loads(report.manifest_summary_json(MANIFEST)) == {
         "kind": "interleaved",
@@ -252,19 +288,19 @@ def test_a_manifest_in_json():
 def test_a_manifest_reads_back_and_others_are_refused(tmp_path):
     folder = Folder(str(tmp_path))
     with pytest.raises(UserError, match="no dataset"):
-        report.read_manifest(folder)
+        report.read_manifests(folder)
     folder.write_text(CONFIG_FILE, "")
     with pytest.raises(UserError, match="not complete; `flamingo build --out"):
-        report.read_manifest(folder)
+        report.read_manifests(folder)
     folder.write_text(report.MANIFEST_FILE, manifest_to_json(MANIFEST))
-    assert report.read_manifest(folder) == MANIFEST
+    assert report.read_manifests(folder) == {"interleaved": MANIFEST}
     folder.write_text(report.MANIFEST_FILE, manifest_to_json(replace(MANIFEST, schema=7)))
     with pytest.raises(UserError, match="manifest schema 7, this version of flamingo reads 1"):
-        report.read_manifest(folder)
+        report.read_manifests(folder)
     for damaged in ("{", "[]", '{"schema": 1}', '{"schema": 1, "kind": "x", "shards": 3}'):
         folder.write_text(report.MANIFEST_FILE, damaged)
         with pytest.raises(UserError, match=r"manifest\.json: "):
-            report.read_manifest(folder)
+            report.read_manifests(folder)
 
 
 def test_an_index_that_is_missing_or_damaged_is_told_in_a_line(tmp_path):

@@ -21,7 +21,9 @@ from schemas.document import (
     DOCUMENT_SCHEMA,
     Document,
     ImageRef,
+    Said,
     Text,
+    Track,
     VideoRef,
     document_from_row,
     document_to_row,
@@ -46,10 +48,12 @@ SIZES = st.one_of(st.none(), st.sampled_from([0, 1, -1, INT32, -INT32 - 1]), st.
 LONGS = st.one_of(st.sampled_from([0, INT64]), st.integers(0, 2**40))
 TIMES = st.one_of(st.none(), st.datetimes(datetime.min, datetime.max, timezones=st.just(UTC)))
 ORIGINS = st.builds(Origin, TEXTS, LONGS, LONGS)
+SAID = st.lists(st.builds(Said, TEXTS, TEXTS), max_size=3).map(tuple)
+TRACKS = st.lists(st.builds(Track, TEXTS, TEXTS, TEXTS), max_size=2).map(tuple)
 ITEMS = st.one_of(
     st.builds(Text, TEXTS),
-    st.builds(ImageRef, TEXTS, TEXTS, TEXTS, SIZES, SIZES),
-    st.builds(VideoRef, TEXTS, TEXTS, TEXTS),
+    st.builds(ImageRef, TEXTS, TEXTS, TEXTS, SIZES, SIZES, SAID),
+    st.builds(VideoRef, TEXTS, SAID, TEXTS, st.floats(0, 1e9), TIMES, TRACKS),
 )
 DOCUMENTS = st.builds(
     Document,

@@ -17,10 +17,12 @@ from pipeline.tables import (
     CAPTURES,
     DOCUMENTS,
     MEDIA,
+    PAIRS,
     PLACEMENTS,
     REFERENCES,
     REJECTED,
     SAMPLES,
+    VIDEOS,
     WANTED,
     KeyRange,
     PartWriter,
@@ -219,7 +221,10 @@ def test_rows_come_as_dictionaries(count):
     assert list(iter_rows(pa.Table.from_pylist(rows, schema=NUMBERS.schema))) == rows
 
 
-@pytest.mark.parametrize("table", [CAPTURES, DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, REJECTED, SAMPLES, WANTED])
+TABLES = (CAPTURES, DOCUMENTS, MEDIA, PAIRS, PLACEMENTS, REFERENCES, REJECTED, SAMPLES, VIDEOS, WANTED)
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_every_table_begins_with_its_key(table):
     assert table.schema.names[0] == "key"
     assert table.schema.field("key").type == pa.string()
@@ -229,7 +234,5 @@ def test_every_table_begins_with_its_key(table):
 
 
 def test_tables_have_directories_of_their_own():
-    found = [
-        table.directory for table in (CAPTURES, DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, REJECTED, SAMPLES, WANTED)
-    ]
+    found = [table.directory for table in TABLES]
     assert len(set(found)) == len(found)

@@ -1,0 +1,75 @@
+"""How the work of a stage is cut: what the stages before it wrote → splits, key ranges or shards, a unit each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.sources import LIST, plan_splits, web_splits
+from pipeline.stage import Job
+from pipeline.tables import key_ranges
+from pipeline.web import LISTED
+
+ROWS_PER_UNIT = 200_000
+BYTES_PER_UNIT = 24 << 20
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the stages so far wrote: rows and bytes by table, counts by (stage, kind, reason).
+
+    `made` names by a hash all that a table was made of: the units of the stages that wrote it, and of those before.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    made: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+Plan = Callable[[Totals, Job], Sequence[Any]]
+
+
+def by_split(web: str) -> Plan:
+    """Plan a unit for each stretch of the sources, and for each log of a kind that was got from the web."""
+
+    def plan(totals: Totals, job: Job) -> Sequence[Any]:
+        splits = [split for split in plan_splits(job.config.source) if split.kind != LIST]
+        return [*splits, *web_splits(job.folder, web)]
+
+    return plan
+
+
+def by_list(totals: Totals, job: Job) -> Sequence[Any]:
+    """Plan a unit for each stretch of the lists of URLs."""
+    return [split for split in plan_splits(job.config.source) if split.kind == LIST]
+
+
+def by_rows(*tables: str) -> Plan:
+    """Plan key ranges with a bounded number of rows and bytes of these tables."""
+
+    def plan(totals: Totals, job: Job) -> Sequence[Any]:
+        rows = sum(totals.rows[table] for table in tables)
+        size = sum(totals.bytes[table] for table in tables)
+        return key_ranges(max(1, -(-rows // ROWS_PER_UNIT), -(-size // BYTES_PER_UNIT)))
+
+    return plan
+
+
+def by_listed(totals: Totals, job: Job) -> Sequence[Any]:
+    """Plan key ranges of the listed pages, none where no list was given."""
+    return by_rows(LISTED.directory)(totals, job) if totals.rows[LISTED.directory] else []
+
+
+def by_shard(stage: str, sample: str, size: str) -> Plan:
+    """Plan shards: as many as the samples and bytes that a stage kept ask for, by what it counts them as."""
+
+    def plan(totals: Totals, job: Job) -> Sequence[Any]:
+        samples, total_bytes = (totals.counts[stage, kind, ""] for kind in (sample, size))
+        wanted = max(1, -(-samples // job.config.shards.samples), -(-total_bytes // job.config.shards.max_bytes))
+        return key_ranges(wanted) if samples else []
+
+    return plan

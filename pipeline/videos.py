@@ -1,0 +1,214 @@
+"""Videos: references of pages → clips of bounded length, each with the text that is said of it.
+
+locate_videos   references × captures × ledger, by URL → what is wanted, by place
+decode_videos   a stretch of the sources: videos → clips, their frames in the media store; caption tracks → cues
+clip            references × clips × cues, by video: the text of each clip → a row of the videos table
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.clips import Clip, Unfit, sample_clips
+from pipeline.documents import FILM, TRACK
+from pipeline.fetch import Rows, best_capture, by_key
+from pipeline.folder import OpenFiles
+from pipeline.optout import OptOut, hold_lists
+from pipeline.sources import place_of, read_capture
+from pipeline.stage import SET_ASIDE, Inputs, Output, Unit
+from pipeline.store import MediaStore
+from pipeline.tables import ASKED, CAPTURES, STORED_FIELDS, VIDEO_REFERENCES, VIDEOS, Table
+from pipeline.web import in_dataset, newest
+from pipeline.webvtt import Cue, parse_cues, text_between
+from schemas.asked import GOT, VIDEO
+from schemas.document import (
+    CAPTION,
+    DESCRIPTION,
+    FIGCAPTION,
+    NAME,
+    TITLE,
+    Said,
+    said_rows,
+)
+from schemas.document import CUES as SPOKEN_TEXT
+from schemas.media import STORED, Media
+from schemas.page import ORIGIN_TYPE, TIME_TYPE, Origin, Refusal, Rejected, key_of, origin_to_row
+from schemas.video import clip_key
+
+LOCATE, DECODE, CLIP = "locate_videos", "decode_videos", "clip"
+VIDEO_WANTED = Table(
+    "work/video_wanted",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("url", pa.string()),
+            ("video", pa.string()),
+            ("kind", pa.string()),
+            ("source", ORIGIN_TYPE),
+            ("fetched", TIME_TYPE),
+        ]
+    ),
+)
+"""A video or track that lies in the sources; `key` is its place."""
+CLIPS = Table(
+    "work/clips",
+    pa.schema(
+        [
+            ("key", pa.string()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("fps", pa.float64()),
+            ("parts", pa.list_(pa.struct(STORED_FIELDS))),
+        ]
+    ),
+)
+"""A clip of a video by its files in the media store; `key` is of the video."""
+CUE_TYPE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
+CUES = Table("work/cues", pa.schema([("key", pa.string()), ("url", pa.string()), ("cues", pa.list_(CUE_TYPE))]))
+"""The cues of a track at `url`; `key` is of the video."""
+NO_TEXT = "no_text"
+BEST_KINDS = (SPOKEN_TEXT, CAPTION, FIGCAPTION, DESCRIPTION, NAME, TITLE)
+"""What is taken as the text of a clip, the best first."""
+
+
+def locate_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
+    """Find where each video and track of a key range lies, in the sources or in what was got from the web."""
+    listed = hold_lists(output.job.config.rights)
+    tables = (VIDEO_REFERENCES.directory, CAPTURES.directory, ASKED.directory)
+    for references, captures, ledger in by_key(inputs, *tables):
+        first = references[0]
+        found = find_video(first["url"], captures, ledger, listed)
+        if isinstance(found, Refusal):
+            output.reject(Rejected(LOCATE, found.reason, first["kind"], first["url"], first["page_url"], found.detail))
+            continue
+        output.keep(LOCATE, first["kind"])
+        place, source, fetched = found
+        for kind, video in sorted({(row["kind"], row["video"]) for row in references}):
+            told = {"url": first["url"], "kind": kind, "video": video, "source": source, "fetched": fetched}
+            output.write(VIDEO_WANTED, {"key": place} | told)
+
+
+def find_video(url: str, captures: Rows, ledger: Rows, listed: OptOut) -> tuple[str, Any, Any] | Refusal:
+    """Give the place, source and date of a file, or say why there is none."""
+    if refusal := listed.refuse(url):
+        return refusal
+    found, asked = best_capture(captures), newest(ledger, VIDEO)
+    if not isinstance(found, str):
+        refused = found["refused"]
+        if refused:
+            return Refusal(refused, found["refusal"])
+        return str(found["place"]), found["source"], found["fetched"]
+    if asked is None:
+        return Refusal(found)
+    if asked.outcome != GOT or asked.location is None:
+        return Refusal(asked.reason, asked.detail)
+    file = in_dataset(asked.location.file)
+    source = Origin(file, asked.location.offset, asked.location.length)
+    return place_of(file, source.offset), origin_to_row(source), asked.asked
+
+
+def decode_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
+    """Cut the videos of a split into clips, and read its tracks."""
+    config = output.job.config
+    with OpenFiles() as files, MediaStore(output.folder, f"{unit.stage}-{unit.name}") as store:
+        for row in inputs[VIDEO_WANTED.directory]:
+            url, source = row["url"], Origin(**row["source"])
+            set_aside = output.begin(int(row["key"][-16:], 16))
+            data = read_capture(files, source, config.source, output.folder) if set_aside is None else SET_ASIDE
+            if isinstance(data, str):
+                output.reject(Rejected(DECODE, data, row["kind"], url, detail=set_aside or "", origin=source))
+            elif row["kind"] == TRACK:
+                output.keep(DECODE, TRACK)
+                cues = [asdict(cue) for cue in parse_cues(data)]
+                output.write(CUES, {"key": key_of(row["video"]), "url": url, "cues": cues}, 256 + len(data))
+            else:
+                write_clips(row, data, store, output)
+
+
+def write_clips(row: Mapping[str, Any], data: bytes, store: MediaStore, output: Output) -> None:
+    """Store the clips of a video."""
+    config, url = output.job.config, row["url"]
+    clips = 0
+    for found in sample_clips(url, data, config.videos, config.media):
+        if isinstance(found, Unfit):
+            output.reject(
+                Rejected(DECODE, found.reason, FILM, url, detail=found.detail, origin=Origin(**row["source"]))
+            )
+            continue
+        output.begin(int(row["key"][-16:], 16))
+        output.write(CLIPS, clip_row(found, row, store), 1024 + 256 * len(found.frames))
+        clips += 1
+    if clips:
+        output.keep(DECODE, FILM)
+    output.keep(DECODE, "clip", clips)
+
+
+def clip_row(clip: Clip, row: Mapping[str, Any], store: MediaStore) -> dict[str, Any]:
+    """Store the files of a clip; returns its row."""
+    files = clip.frames
+    if clip.data:
+        sha256, size = hashlib.sha256(clip.data).hexdigest(), (clip.width_px, clip.height_px)
+        whole = Media(
+            row["url"], STORED, sha256=sha256, format="mp4", stored_width_px=size[0], stored_height_px=size[1]
+        )
+        files = ((whole, clip.data),)
+    parts = [file_part(media, store.add(media, data, row["fetched"])) for media, data in files]
+    times = {"start_s": clip.start_s, "end_s": clip.end_s, "fps": clip.fps}
+    return {"key": key_of(row["video"]), "parts": parts} | times
+
+
+def file_part(media: Media, location: Origin) -> dict[str, Any]:
+    """Describe a stored file."""
+    known = {"sha256": media.sha256, "phash": media.phash, "format": media.format}
+    size = {"width_px": media.stored_width_px, "height_px": media.stored_height_px}
+    return known | size | {"location": origin_to_row(location)}
+
+
+def write_captioned(unit: Unit, inputs: Inputs, output: Output) -> None:
+    """Give each clip of a range of videos its text."""
+    for rows, clips, tracks in by_key(inputs, VIDEO_REFERENCES.directory, CLIPS.directory, CUES.directory):
+        pages = sorted((row for row in rows if row["kind"] == FILM), key=lambda row: row["page_url"])
+        if not pages:
+            continue
+        cues = [Cue(**cue) for track in sorted(tracks, key=lambda row: row["url"])[:1] for cue in track["cues"]]
+        for clip in sorted(clips, key=lambda clip: clip["start_s"]):
+            texts = texts_of(pages, text_between(cues, clip["start_s"], clip["end_s"]))
+            chosen = min(texts, key=rank, default=None)
+            if chosen is None:
+                where = f"{clip['start_s']:g} to {clip['end_s']:g} s"
+                output.reject(Rejected(CLIP, NO_TEXT, "clip", pages[0]["url"], pages[0]["page_url"], where))
+                continue
+            output.keep(CLIP, "clip")
+            output.keep(CLIP, "clip bytes", sum(part["location"]["length"] for part in clip["parts"]))
+            output.write(VIDEOS, video_row(pages[0], clip, chosen, texts), 1024 + 256 * len(clip["parts"]))
+
+
+def texts_of(pages: Sequence[Mapping[str, Any]], spoken: str) -> list[Said]:
+    """Gather what is said of a clip: the cues over it, and what the pages say of its video."""
+    found = {Said(text["kind"], text["text"]): None for page in pages for text in page["texts"]}
+    return [*([Said(SPOKEN_TEXT, spoken)] if spoken else []), *found]
+
+
+def rank(said: Said) -> tuple[int, str]:
+    """Order texts: what is said over the clip itself first; of equal kinds the first by alphabet."""
+    return (BEST_KINDS.index(said.kind) if said.kind in BEST_KINDS else len(BEST_KINDS)), said.text
+
+
+def video_row(page: Mapping[str, Any], clip: Mapping[str, Any], chosen: Said, texts: Sequence[Said]) -> dict[str, Any]:
+    """Write a clip and its text as a row of the videos table."""
+    names = ("url", "page_url", "language", "licence", "origin", "fetched")
+    return {name: page[name] for name in names} | {
+        "key": clip_key(page["url"], clip["start_s"], clip["end_s"]),
+        "text": chosen.text,
+        "kind": chosen.kind,
+        "texts": said_rows(tuple(texts)),
+        "start_s": clip["start_s"],
+        "end_s": clip["end_s"],
+        "fps": clip["fps"],
+        "parts": clip["parts"],
+    }
