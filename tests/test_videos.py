@@ -1,0 +1,158 @@
+"""Videos of pages, from archive and web to shards: each clip with its text, and every video accounted for."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from damage import http, member, page, picture, record
+from videos_made import encode
+from web_dataset import WORDS, build_here, list_of
+from web_server import Reply, WebServer
+
+from pipeline.build import BUILD, BuildConfig, run_steps
+from pipeline.folder import Folder
+from pipeline.stage import Job, gather, run_unit
+from pipeline.tables import REJECTED, KeyRange, stream_range
+from schemas.config import from_tree
+
+HOST = "http://site.example"
+EVERYTHING = KeyRange("", "")
+CUES = """WEBVTT
+
+00:00.000 --> 00:02.000
+A grey square grows light.
+
+00:04.000 --> 00:06.000
+It is almost white.
+"""
+
+
+def article(*videos):
+    return page(
+        "Films", f"<article><h1>Films</h1>{WORDS}{''.join(videos)}<img src=a.jpg width=300 height=200>{WORDS}</article>"
+    )
+
+
+def video(name, inside="", caption=""):
+    return f"<figure><video controls src='{name}'>{inside}</video><figcaption>{caption}</figcaption></figure>"
+
+
+@pytest.fixture(scope="module")
+def files():
+    """Make the videos: three of 6 s, one that is cut off, and what is none."""
+    whole = encode(frames=60, rate=10)
+    return {
+        "spoken.mp4": (whole, "video/mp4"),
+        "cues.vtt": (CUES.encode(), "text/vtt"),
+        "captioned.webm": (encode("libvpx", "webm", frames=60, rate=10), "video/webm"),
+        "bare.mp4": (encode(frames=61, rate=10), "video/mp4"),
+        "cut.mp4": (whole[: len(whole) // 3], "video/mp4"),
+        "page.mp4": (b"<!doctype html><title>404</title>", "video/mp4"),
+        "a.jpg": (picture(300, 200), "image/jpeg"),
+    }
+
+
+HTML = article(
+    video("spoken.mp4", "<track kind=captions src=cues.vtt srclang=en>", "A square that changes"),
+    video("captioned.webm", "", "A square in another file"),
+    video("bare.mp4"),
+    video("cut.mp4", "", "A film that is cut off"),
+    video("page.mp4", "", "A film that is a page"),
+    video("gone.mp4", "", "A film that is not in the archive"),
+)
+LOST = {
+    "cut.mp4": ("decode_videos", "truncated"),
+    "page.mp4": ("decode_videos", "not_a_video"),
+    "gone.mp4": ("locate_videos", "not_in_sources"),
+    "bare.mp4": ("clip", "no_text"),
+}
+
+
+def archive(files, path):
+    records = [member(record(http(HTML), url=f"{HOST}/films.html"))]
+    records += [member(record(http(data, kind), url=f"{HOST}/{name}")) for name, (data, kind) in files.items()]
+    path.write_bytes(b"".join(records))
+    return path
+
+
+def build(source, out, **videos):
+    """Build a dataset with videos in this process; gives its folder."""
+    tree = {"source": {"paths": [str(source)]}, "videos": {"keep": "frames", "max_clip_s": 3.0} | videos}
+    job = Job(Folder(str(out)), from_tree(BuildConfig, tree, "test"))
+
+    def execute(stage, units, done):
+        for unit in units:
+            run_unit(stage, job, unit, gather(stage, job.folder, unit))
+
+    run_steps(job, BUILD, execute)
+    return job.folder
+
+
+def clips_of(out):
+    """Read the clips of a dataset by the file name of their video and their start: JSON, and the names of members."""
+    found = {}
+    for shard in sorted(Path(out, "videos").glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            members = {member.name: tar.extractfile(member).read() for member in tar}
+        for name, data in members.items():
+            if name.endswith(".json"):
+                told, key = json.loads(data), name.partition(".")[0]
+                parts = sorted(other.partition(".")[2] for other in members if other.startswith(key))
+                assert members[f"{key}.txt"].decode() == told["caption"]
+                found[told["url"].rpartition("/")[2], told["start_s"]] = (told, parts)
+    return found
+
+
+def lost_of(out):
+    rows = stream_range(Folder(str(out)), REJECTED, EVERYTHING)
+    stages = ("locate_videos", "decode_videos", "clip")
+    return {row["url"].rpartition("/")[2]: (row["stage"], row["reason"]) for row in rows if row["stage"] in stages}
+
+
+def test_clips_have_the_text_that_is_said_over_them(files, tmp_path):
+    build(archive(files, tmp_path / "a.warc.gz"), tmp_path / "out")
+    clips = clips_of(tmp_path / "out")
+    assert {name: (told["caption"], told["text_kind"]) for name, (told, _) in clips.items()} == {
+        ("spoken.mp4", 0.0): ("A grey square grows light.", "cues"),
+        ("spoken.mp4", 3.0): ("It is almost white.", "cues"),
+        ("captioned.webm", 0.0): ("A square in another file", "figcaption"),
+        ("captioned.webm", 3.0): ("A square in another file", "figcaption"),
+    }
+    assert {tuple(parts) for _, parts in clips.values()} == {("000.jpg", "001.jpg", "002.jpg", "json", "txt")}
+    assert lost_of(tmp_path / "out") == LOST
+
+
+def test_clips_can_be_cut_files(files, tmp_path):
+    build(archive(files, tmp_path / "a.warc.gz"), tmp_path / "out", keep="clips")
+    parts = {name: parts for (name, _), (_, parts) in clips_of(tmp_path / "out").items()}
+    assert parts["spoken.mp4"] == ["json", "mp4", "txt"]
+    assert lost_of(tmp_path / "out") == LOST
+
+
+def test_without_videos_there_are_none(files, tmp_path):
+    source = archive(files, tmp_path / "a.warc.gz")
+    build(source, tmp_path / "out")
+    build(source, tmp_path / "out", keep="none")
+    assert Folder(str(tmp_path / "out")).names("videos") == []
+    assert lost_of(tmp_path / "out") == {}
+    assert Path(tmp_path, "out/interleaved/manifest.json").exists()
+
+
+def test_the_web_gives_the_same_clips(files, tmp_path):
+    build(archive(files, tmp_path / "a.warc.gz"), tmp_path / "archive")
+    with WebServer() as server:
+        server.routes["/films.html"] = Reply(HTML)
+        for name, (data, kind) in files.items():
+            server.routes[f"/{name}"] = Reply(data, kind)
+        source = list_of(tmp_path, [server.url("/films.html")])
+        build_here(tmp_path / "web", source, videos__keep="frames", videos__max_clip_s="3.0")
+        asked = len(server.seen)
+        build_here(tmp_path / "web", source, videos__keep="clips", videos__max_clip_s="3.0")
+        assert [seen.path for seen in server.seen[asked:]] == []
+        build_here(tmp_path / "web", source, videos__keep="frames", videos__max_clip_s="3.0")
+    web, packed = clips_of(tmp_path / "web"), clips_of(tmp_path / "archive")
+    assert {name: (told["caption"], told["parts"]) for name, (told, _) in web.items()} == {
+        name: (told["caption"], told["parts"]) for name, (told, _) in packed.items()
+    }
+    assert lost_of(tmp_path / "web") == LOST | {"gone.mp4": ("locate_videos", "http_404")}
