@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from pipeline.announced import Told, description_of, join_videos, keys_of, said, video_key
+from pipeline.captions import MAX_CAPTION_CHARS
 from pipeline.dom import Tree
 from pipeline.metadata import fold
 from pipeline.names import BITS, NAMED, Remembered, split_words
@@ -86,7 +87,8 @@ def attribute_texts(tree: Tree, node: int, alt: str) -> list[Said]:
     The title of a link is the picture's where the link opens the picture: others say where they lead.
     """
     attributes = tree.attributes[node]
-    texts = said(ALT, (alt or attributes.get("aria-label") or "",))
+    alt = alt or fold(attributes.get("aria-label") or "")
+    texts = [Said(ALT, alt)] if 0 < len(alt) <= MAX_CAPTION_CHARS else []
     titles, captions = [attributes.get("title")], [attributes.get("data-caption")]
     for _ in range(AROUND):
         node = tree.parents[node]
@@ -101,8 +103,10 @@ def attribute_texts(tree: Tree, node: int, alt: str) -> list[Said]:
             break
         elif tag not in WRAPPERS:
             break
-    for kind, values in ((TITLE, titles), (CAPTION, captions)):
-        texts += said(kind, filter(None, values)) if any(values) else ()
+    if any(titles):
+        texts += said(TITLE, filter(None, titles))
+    if any(captions):
+        texts += said(CAPTION, filter(None, captions))
     return texts
 
 

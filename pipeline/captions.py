@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from pipeline.pieces import Chosen
-from schemas.document import ImageRef, Item, Text
+from schemas.document import CAPTION, FIGCAPTION, ImageRef, Item, Said, Text
 
 MAX_CAPTION_CHARS = 5_000
 """Characters above which a text is no caption (it would be repeated for every picture of its figure)."""
@@ -33,6 +33,7 @@ def attach_captions(pieces: list[Chosen]) -> tuple[Item, ...]:
     picture is stays with the picture: it is no text to read.
     """
     captions, unmarked = figure_captions(pieces)
+    marked = frozenset(captions)
     runs = find_runs(pieces)
     for run in runs:
         # Pictures in blocks of their own do not share what follows the last of them.
@@ -40,6 +41,7 @@ def attach_captions(pieces: list[Chosen]) -> tuple[Item, ...]:
         beside = [image for image in run.images if pieces[image].block == block]
         set_caption(captions, beside, caption_of(pieces, run.texts))
     moved = floating_captions(pieces, runs, captions)
+    of_figure = marked | (unmarked.keys() - captions.keys())
     captions = (unmarked | captions) or captions_above(pieces)
     order = sorted(range(len(pieces)), key=lambda position: (moved.get(position, position), position))
     said = {position for run in runs for position in run.texts} | moved.keys()
@@ -50,13 +52,16 @@ def attach_captions(pieces: list[Chosen]) -> tuple[Item, ...]:
         stays_with_picture = piece.credit and (position in said or piece.figure in figures)
         twice = piece.caption and items[-1:] == [piece.item]
         if not stays_with_picture and not twice:
-            items.append(with_caption(piece.item, captions.get(position, "")))
+            kind = FIGCAPTION if piece.in_figure and position in of_figure else CAPTION
+            items.append(with_caption(piece.item, captions.get(position, ""), kind))
     return tuple(items)
 
 
-def with_caption(item: Item, caption: str) -> Item:
-    """Set the caption of a picture; anything else stays as it is."""
-    return replace(item, caption=caption) if isinstance(item, ImageRef) and caption else item
+def with_caption(item: Item, caption: str, kind: str) -> Item:
+    """Set the caption of a picture, also as one of its texts; anything else stays as it is."""
+    if isinstance(item, ImageRef) and caption:
+        return replace(item, caption=caption, texts=(*item.texts, Said(kind, caption)))
+    return item
 
 
 def caption_of(pieces: list[Chosen], texts: list[int]) -> str:

@@ -26,6 +26,7 @@ from pipeline.frames import Shape, describe, draw, shape_of
 from pipeline.media import CORRUPT, EMPTY, TRUNCATED, MediaConfig, UnfitError
 from pipeline.timeline import (
     CLIPS,
+    NO_FRAMES,
     STILL,
     TOO_SHORT,
     TOO_SLOW,
@@ -110,7 +111,8 @@ def cut(url: str, data: bytes | mmap.mmap, config: VideoConfig, media_config: Me
         if reader.is_late():
             raise UnfitError(TOO_SLOW, f"more than {config.max_decode_s} CPU-s") from error
         detail = f"{format}: {' '.join(str(error).split())}"[:200]
-        raise UnfitError(TRUNCATED if cut_short else CORRUPT, detail) from error
+        ended = NO_FRAMES if isinstance(error, av.error.EOFError) else CORRUPT
+        raise UnfitError(TRUNCATED if cut_short else ended, detail) from error
 
 
 @dataclass(frozen=True, slots=True)

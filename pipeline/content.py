@@ -24,7 +24,7 @@ from pipeline.names import CHROME, is_credit, names_credit, starts_credit
 from pipeline.nesting import words
 from pipeline.picture_features import PICTURE_FEATURES, Candidate, measure_pictures
 from pipeline.pictures import find_image, find_video
-from pipeline.pieces import Chosen, Frame, Piece, Reading
+from pipeline.pieces import Chosen, Frame, Piece, Reading, figure_of
 from pipeline.reading import HEADINGS, IMAGES
 from schemas.document import ImageRef, Item, Text
 
@@ -101,14 +101,15 @@ def describe(tree: Tree, reading: Reading, kept: dict[int, Item], position: int)
     frame = reading.frames[piece.frame]
     before, after = kept.get(position - 1), kept.get(position + 1)
     caption = frame.caption or is_set_off(reading, position) or repeats_alt(reading, position, before)
-    figure = piece.figure or frame.figure
+    figure = figure_of(reading, piece)
     # A credit is one beside a picture: anywhere else the same words are text.
     credit = (caption or figure != 0) and (
         is_credit(piece.text) or names_credit(tree.attributes[piece.node].get("class") or "")
     )
     beside_picture = isinstance(before, ImageRef) or isinstance(after, ImageRef)
     bold = beside_picture and is_bold(tree, reading, position)
-    return Chosen(kept[position], frame.node, figure, caption, credit, bold)
+    in_figure = figure > 0 and tree.tags[figure] == "figure"
+    return Chosen(kept[position], frame.node, figure, caption, credit, bold, position, in_figure)
 
 
 MAX_SET_OFF_CHARS = 200
@@ -370,6 +371,17 @@ def place_of(tree: Tree, node: int) -> tuple[int, bool]:
 
 
 def stands_in_content(reading: Reading, kept: dict[int, Item], position: int) -> bool:
-    """Say whether a video stands among content: what comes next to it on one side is kept, or nothing does."""
-    beside = [near for near in (position - 1, position + 1) if 0 <= near < len(reading.pieces)]
+    """Say whether a video stands among content: what comes next to it on one side is kept, or nothing does.
+
+    Its caption, which is kept only with a picture, and figures like its own do not stand between.
+    """
+    pieces, beside = reading.pieces, []
+    for step in (-1, 1):
+        near = position + step
+        while 0 <= near < len(pieces) and abs(near - position) < CAPTION_REACH:
+            if near in kept or not figure_of(reading, pieces[near]):
+                break
+            near += step
+        beside.append(near)
+    beside = [near for near in beside if 0 <= near < len(pieces)]
     return not beside or any(near in kept for near in beside)

@@ -1,6 +1,6 @@
 """Page → Document: what a reader would call the content, text and media in reading order.
 
-    Page → to_utf8 → check_markup → Tree → read_page → choose → attach_captions → Document | Rejected
+    Page → to_utf8 → check_markup → Tree → read_page → choose → attach_captions → add_texts → Document | Rejected
 
 Reading comes before choosing: all that a page shows is read first, then judged piece by piece with the whole page in
 view (SPEC-corpus 3). Every pass is linear in the nodes of the tree.
@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass
 
 from pipeline import dom, soup
+from pipeline.announced import read_told
+from pipeline.candidates import add_texts
 from pipeline.captions import attach_captions
 from pipeline.content import Wanted, choose, load_weights
 from pipeline.marks import RIGHTS_METAS, Marks, contents, find_marks
-from pipeline.metadata import find_base, read_metadata
+from pipeline.metadata import find_base, find_things, read_metadata
 from pipeline.nesting import check_markup
 from pipeline.picture_features import announced_pictures
 from pipeline.reading import OutOfTimeError, read_page
@@ -78,10 +80,13 @@ def extract_document(page: Page, config: ExtractConfig) -> Document | Rejected:
     try:
         marks = find_marks(tree)
         base = find_base(tree, marks, page.url)
-        said = read_metadata(tree, marks, base, page.url, page.fetched)
+        things = find_things(tree, marks)
+        said = read_metadata(tree, marks, base, page.url, page.fetched, things)
         wanted = Wanted(base, config.image_width_px, said.title, announced_pictures(marks))
         reading = read_page(tree, deadline)
-        items = attach_captions(choose(tree, reading, wanted, load_weights()))
+        chosen = choose(tree, reading, wanted, load_weights())
+        told = read_told(marks, things, base, page.fetched)
+        items = add_texts(tree, reading, chosen, attach_captions(chosen), told)
     except OutOfTimeError:
         return reject(dom.TIMEOUT)
     if not items:

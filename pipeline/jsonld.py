@@ -62,6 +62,38 @@ def types_of(thing: Thing) -> list[str]:
     return [name.rpartition("/")[2].rpartition(":")[2] for name in strings(thing.get("@type"))]
 
 
+MEDIA_TYPES = frozenset(["ImageObject", "VideoObject"])
+OTHERS = frozenset(
+    ["logo", "author", "publisher", "creator", "contributor", "editor", "provider", "sourceOrganization", "comment"]
+)
+"""Properties whose pictures and videos are not the page's: portraits of authors, logos of publishers."""
+
+
+def media_of(things: Iterable[Thing]) -> list[tuple[Thing, bool]]:
+    """List the images and videos that things describe or hold, each with whether it is what the page is about."""
+    waiting: deque[Any] = deque(things)
+    main = {id(one) for thing in waiting for one in listed(thing.get("mainEntity"))}
+    seen: set[int] = set()
+    found: list[tuple[Thing, bool]] = []
+    while waiting and len(seen) < MAX_OBJECTS:
+        value = waiting.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        inner = value
+        if isinstance(value, dict):
+            if "@type" in value and not MEDIA_TYPES.isdisjoint(types_of(value)):
+                found.append((value, id(value) in main or "mainEntityOfPage" in value))
+            inner = [held for name, held in value.items() if name not in OTHERS]
+        waiting.extendleft(held for held in reversed(inner[:MAX_OBJECTS]) if isinstance(held, dict | list))
+    return found
+
+
+def listed(value: Any) -> list[Any]:
+    """Give the first items of a list, or one value as a list."""
+    return value[:MAX_VALUES] if isinstance(value, list) else [value]
+
+
 def choose_things(things: Iterable[Thing], base: str, urls: Iterable[str]) -> list[Thing]:
     """Choose what describes the page at one of `urls`: its article before its web page.
 
@@ -96,7 +128,7 @@ def plain_url(url: str) -> str:
 def strings(value: Any, *names: str) -> list[str]:
     """List the strings of a property: the value, the items of a list, or the first of `names` that an object has."""
     found = []
-    for item in value[:MAX_VALUES] if isinstance(value, list) else [value]:
+    for item in listed(value):
         if isinstance(item, dict):
             item = next((item[name] for name in names if isinstance(item.get(name), str)), None)
         if isinstance(item, str):
@@ -108,7 +140,7 @@ def names_of(thing: Thing, prop: str, known: dict[str, Thing]) -> list[str]:
     """List the names of the people or organisations of a property, which may refer to things by `@id`."""
     value = thing.get(prop)
     found = []
-    for item in value[:MAX_VALUES] if isinstance(value, list) else [value]:
+    for item in listed(value):
         if isinstance(item, dict) and "name" not in item and isinstance(item.get("@id"), str):
             item = known.get(item["@id"], item)
         found += strings(item.get("name")) if isinstance(item, dict) else strings(item)

@@ -24,9 +24,15 @@ AUTHOR_METAS = ("author", "article:author", "dc.creator", "dcterms.creator", "pa
 LICENCE_METAS = ("dcterms.license", "dc.rights.license", "dc.rights", "dcterms.rights")
 RIGHTS_METAS = ("robots", PRODUCT, TDM_FIELD)
 PICTURE_METAS = ("og:image", "og:image:url", "twitter:image")
-METAS = words("og:title og:url og:locale content-language").union(
-    PUBLISHED_METAS, DATE_METAS, AUTHOR_METAS, LICENCE_METAS, RIGHTS_METAS, PICTURE_METAS
-)
+VIDEO_METAS = ("og:video:secure_url", "og:video", "og:video:url")
+DESCRIPTION_METAS = ("dcterms.description", "dc.description", "og:description", "description")
+METAS = words(
+    "og:title og:url og:locale og:type content-language og:image:alt twitter:image:alt og:video:type og:video:duration"
+    " video:duration"
+).union(
+    PUBLISHED_METAS, DATE_METAS, AUTHOR_METAS, LICENCE_METAS, RIGHTS_METAS, PICTURE_METAS, VIDEO_METAS,
+    DESCRIPTION_METAS,
+)  # fmt: skip
 PROPS = words("datePublished uploadDate author name comment")
 RELS = words("canonical author license")
 SPEAKING = words("a meta link script time base")

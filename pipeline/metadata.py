@@ -45,10 +45,20 @@ class Metadata:
     licence: str
 
 
-def read_metadata(tree: Tree, marks: Marks, base: str, url: str, fetched: datetime | None) -> Metadata:
-    """Read what a page says of itself; `base` is that of `find_base`, a date after `fetched` is not believed."""
+def find_things(tree: Tree, marks: Marks) -> list[Thing]:
+    """Read the things of a page's JSON-LD."""
+    return jsonld.read_things(tree.texts[index] for index in marks.scripts)
+
+
+def read_metadata(
+    tree: Tree, marks: Marks, base: str, url: str, fetched: datetime | None, things: list[Thing] | None = None
+) -> Metadata:
+    """Read what a page says of itself; `base` is that of `find_base`, a date after `fetched` is not believed.
+
+    `things` are those of `find_things`, read here where they are not given.
+    """
     canonical = find_canonical(tree, marks, url, base)
-    things = jsonld.read_things(tree.texts[index] for index in marks.scripts)
+    things = find_things(tree, marks) if things is None else things
     own = jsonld.choose_things(things, base, (canonical, url)) if things else []
     return Metadata(
         find_title(tree, marks, own),

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.dom import TEXT, Tree
+from pipeline.nesting import words
 from pipeline.urls import MAX_URL_CHARS, join_url
-from schemas.document import TITLE, ImageRef, Said, VideoRef
+from schemas.document import TITLE, ImageRef, Said, Track, VideoRef
 
 LAZY_SRCSETS = ("data-srcset", "data-lazy-srcset", "data-original-set", "lazy-srcset")
 LAZY_SOURCES = (
@@ -199,18 +200,72 @@ def side_of(text: str | None) -> int | None:
     return int(text) if len(text) <= MAX_SIDE_DIGITS and text.isascii() and text.isdigit() else None
 
 
+# --- videos ----------------------------------------------------------------------------------------------------------
+
+FILE_TYPES = words(
+    "video/mp4 video/x-m4v video/m4v video/webm video/ogg video/quicktime video/mov application/mp4 application/ogg"
+)
+STREAM_TYPES = words(
+    "application/x-mpegurl application/vnd.apple.mpegurl audio/mpegurl audio/x-mpegurl video/mpegurl"
+    " application/dash+xml video/vnd.mpeg.dash.mpd"
+)
+VIDEO_FILE = re.compile(r"\.(?:mp4|m4v|webm|ogv|ogg|mov|qt)$", re.IGNORECASE)
+STREAM_FILE = re.compile(r"\.(?:m3u8|mpd)$", re.IGNORECASE)
+
+TRACK_KINDS = words("subtitles captions descriptions chapters metadata")
+MAX_LANGUAGE_CHARS = 35
+
+
 def find_video(tree: Tree, index: int, base: str) -> VideoRef | None:
-    """Describe a `video`; None if it names no file (a script loads it, or there is none)."""
+    """Describe a `video` by its best source; None if it names no file (a script loads it, or there is none).
+
+    A list of pieces (HLS, DASH) is taken only where there is no file.
+    """
     attributes = tree.attributes[index]
-    references = [attributes.get("src") or "", attributes.get("data-src") or ""]
-    stop = min(tree.ends[index], index + MAX_SOURCES)
-    for node in range(index + 1, stop):
+    sources = [(attributes.get(name) or "", "") for name in ("src", "data-src")]
+    tracks = []
+    for node in range(index + 1, min(tree.ends[index], index + MAX_SOURCES)):
+        own = tree.attributes[node]
         if tree.tags[node] == "source":
-            source = tree.attributes[node]
-            references.append(source.get("src") or source.get("data-src") or "")
-    url = next(filter(None, (join_url(base, reference) for reference in references)), None)
-    if url is None:
+            sources.append((own.get("src") or own.get("data-src") or "", own.get("type") or ""))
+        elif tree.tags[node] == "track":
+            tracks.append(find_track(own, base))
+    ranked = ((join_url(base, reference), of_type) for reference, of_type in sources)
+    ranks = [(rank, url) for url, of_type in ranked if url and (rank := rank_source(url, of_type)) is not None]
+    if not ranks:
         return None
+    _, url = min(ranks, key=lambda source: source[0])
     text = attributes.get("title") or attributes.get("aria-label") or ""
     texts = (Said(TITLE, " ".join(text.split())),) if text.strip() else ()
-    return VideoRef(url, texts, join_url(base, attributes.get("poster") or "") or "")
+    poster = join_url(base, attributes.get("poster") or "") or ""
+    return VideoRef(url, texts, poster, tracks=tuple(dict.fromkeys(filter(None, tracks))))
+
+
+def rank_source(url: str, of_type: str) -> int | None:
+    """Rank a source: 0 for a file, 1 for what may be one, 2 for a list of pieces; None for no video at all."""
+    kind = of_type.partition(";")[0].strip().lower()
+    if kind in STREAM_TYPES or STREAM_FILE.search(path_of(url)):
+        return 2
+    if kind in FILE_TYPES or is_video_file(url):
+        return 0
+    return None if kind else 1
+
+
+def path_of(url: str) -> str:
+    """Cut the query of a URL."""
+    return url.partition("?")[0]
+
+
+def is_video_file(url: str) -> bool:
+    """Say whether a URL ends as a video file does."""
+    return VIDEO_FILE.search(path_of(url)) is not None
+
+
+def find_track(attributes: dict[str, str | None], base: str) -> Track | None:
+    """Describe a `track`; without a kind it is subtitles, with an unknown one metadata, as the HTML standard says."""
+    url = join_url(base, attributes.get("src") or "")
+    if url is None:
+        return None
+    kind = (attributes.get("kind") or "subtitles").strip().lower()
+    language = (attributes.get("srclang") or "").strip().lower()[:MAX_LANGUAGE_CHARS]
+    return Track(url, kind if kind in TRACK_KINDS else "metadata", CONTROLS.sub("", language))

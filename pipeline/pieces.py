@@ -50,12 +50,17 @@ class Reading:
     frames: list[Frame]
 
 
+def figure_of(reading: Reading, piece: Piece) -> int:
+    """Find the element that groups a piece into a figure; 0 for none."""
+    return piece.figure or reading.frames[piece.frame].figure
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A piece that is content, as an item: the node of its block, that of its figure (0: none), and what it is.
 
     A `caption` says what a picture shows, a `credit` only whose it is; `bold` is a short line beside one, all
-    in bold.
+    in bold. `position` is that of the piece in the reading; `in_figure`: its figure is a `figure` element.
     """
 
     item: Item
@@ -64,3 +69,5 @@ class Chosen:
     caption: bool
     credit: bool = False
     bold: bool = False
+    position: int = 0
+    in_figure: bool = False

@@ -1,4 +1,4 @@
-"""The media store: normalised images, frames and clips as WARC `conversion` records, each found by (file, offset, length)."""
+"""The media store: images, frames and clips as WARC `conversion` records, each found by (file, offset, length)."""
 
 from __future__ import annotations
 

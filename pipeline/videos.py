@@ -136,9 +136,9 @@ def write_clips(row: Mapping[str, Any], data: bytes, store: MediaStore, output: 
     clips = 0
     for found in sample_clips(url, data, config.videos, config.media):
         if isinstance(found, Unfit):
-            output.reject(
-                Rejected(DECODE, found.reason, FILM, url, detail=found.detail, origin=Origin(**row["source"]))
-            )
+            # What was whole before the damage is kept: then a part is lost, and not the video.
+            lost, source = "clip" if clips else FILM, Origin(**row["source"])
+            output.reject(Rejected(DECODE, found.reason, lost, url, detail=found.detail, origin=source))
             continue
         output.begin(int(row["key"][-16:], 16))
         output.write(CLIPS, clip_row(found, row, store), 1024 + 256 * len(found.frames))

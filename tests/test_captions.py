@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.captions import attach_captions
 from pipeline.pieces import Chosen
-from schemas.document import ImageRef, Text
+from schemas.document import ImageRef, Said, Text
 
 
 def captions_of(pieces):
@@ -49,6 +49,16 @@ FIGURES = {
     "a figure that is the caption": (Chosen(Text("c"), 7, 7, True), "c"),
     "a text of the figure around": (Chosen(Text("c"), 8, 4, False), ""),
 }
+
+
+@pytest.mark.parametrize(("figure", "kind"), [(True, "figcaption"), (False, "caption")])
+def test_a_caption_is_a_figcaption_in_a_figure_of_its_own(figure, kind):
+    image = Chosen(ImageRef("http://e.example/a.jpg"), 5, 4, False, in_figure=figure)
+    for marked in (True, False):
+        (found, _) = attach_captions([image, Chosen(Text("c"), 6, 4, marked)])
+        assert (found.caption, found.texts) == ("c", (Said(kind, "c"),))
+    (beside, _) = attach_captions([image, Chosen(Text("c"), 8, 0, True)])
+    assert beside.texts == (Said("caption", "c"),)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -213,6 +213,9 @@ def test_a_video_is_kept_beside_content():
     assert choice("<video src=v.mp4></video>") == ["@v.mp4"]
     assert choice("<div><video></video></div>") == []
     assert choice("<ul><li>a</li><video src=v.mp4></video><li>b</ul>") == []
+    figure = "<figure><video src={}.mp4></video><figcaption>x</figcaption></figure>"
+    assert choice(figure.format("v") + figure.format("w")) == ["@v.mp4", "@w.mp4"]
+    assert choice("<ul><li>a</ul>" + figure.format("v") + "<ul><li>b</ul>") == []
     assert written(chosen("<video src=v.mp4></video>")) == ["@v.mp4"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipeline.extract import ExtractConfig, extract_document
-from schemas.document import Document, ImageRef, Text, VideoRef
+from schemas.document import Document, ImageRef, Said, Text, VideoRef
 from schemas.page import Origin, Page, Rejected
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
@@ -155,7 +155,8 @@ def test_a_page_of_few_words_keeps_what_no_name_and_no_link_speaks_against():
 )
 def test_captions(html):
     document = extract(article(html))
-    assert document.items[3:-2] == (ImageRef(AT + "i.jpg", caption="The cat"), Text("The cat"))
+    said = Said("figcaption" if "<figure>" in html else "caption", "The cat")
+    assert document.items[3:-2] == (ImageRef(AT + "i.jpg", caption="The cat", texts=(said,)), Text("The cat"))
 
 
 def captions_of(html):
@@ -257,6 +258,13 @@ DEAR_PAGES = {
     "named wrappers": "<div class='wp-caption content'><img src=a>" * 8_000 + PROSE,
     "captions in captions": "<p>y<img src=a>" + "<div class=caption>x" * 8_000,
     "one paragraph of lines": "x<br><br>" * 50_000,
+    "galleries in galleries": "<div class=gallery><h2>x</h2><img src=a>" * 8_000 + PROSE,
+    "a gallery deep down": "<div class=gallery><h2>x</h2>" * 8_000 + "<img src=a>" * 8_000 + PROSE,
+    "videos": "<p>x<figure><video src=a.mp4></video><figcaption>y</figcaption></figure>" * 8_000 + PROSE,
+    "films of one page": '<script type="application/ld+json">['
+    + ",".join(f'{{"@type":"VideoObject","name":"x","contentUrl":"{number}.mp4"}}' for number in range(3_000))
+    + "]</script>"
+    + PROSE,
 }
 
 

@@ -26,6 +26,7 @@ from test_extract import AFTER, BEFORE, PROSE, article
 from test_reading import assert_consistent
 
 from pipeline import dom, names, nesting, reading
+from pipeline.announced import MAX_TRANSCRIPT_CHARS
 from pipeline.content import Wanted, find_candidates
 from pipeline.extract import ExtractConfig, extract_document
 from pipeline.features import measure
@@ -91,10 +92,23 @@ def check_item(item):
             assert_folded(item.alt)
             assert_folded(item.caption)
             assert all(side is None or 0 <= side < 1_000_000 for side in (item.width_px, item.height_px))
+            check_texts(item)
         case VideoRef():
             assert_url(item.url)
-            assert_folded(item.text)
             assert_printable(item.poster)
+            assert item.duration_s >= 0
+            check_texts(item)
+            for track in item.tracks:
+                assert_url(track.url)
+                assert_printable(track.kind + track.language)
+
+
+def check_texts(item):
+    assert len(set(item.texts)) == len(item.texts)
+    for said in item.texts:
+        assert said.kind.isidentifier()
+        assert 0 < len(said.text) <= MAX_TRANSCRIPT_CHARS
+        assert_folded(said.text)
 
 
 def assert_folded(text):

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.dom import parse_html
 from pipeline.pictures import Candidate, find_image, find_video, parse_srcset
-from schemas.document import ImageRef, VideoRef
+from schemas.document import ImageRef, Said, Track, VideoRef
 
 BASE = "https://h.example/dir/page"
 AT = "https://h.example/dir/"
@@ -13,6 +13,11 @@ AT = "https://h.example/dir/"
 def image(html, wanted_px=1_024):
     tree = parse_html(html, 1_000, 100, float("inf"))
     return find_image(tree, max(i for i, tag in enumerate(tree.tags) if tag == "img"), BASE, wanted_px)
+
+
+def video(html):
+    tree = parse_html(html, 1_000, 100, float("inf"))
+    return find_video(tree, tree.tags.index("video"), BASE)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,39 @@ def test_alt_and_sizes():
 
 def test_video():
     html = "<video title='A  film' poster=p.jpg><source src=blob:x><source src=v.mp4></video>"
-    tree = parse_html(html, 1_000, 100, float("inf"))
-    assert find_video(tree, tree.tags.index("video"), BASE) == VideoRef(AT + "v.mp4", "A film", AT + "p.jpg")
-    tree = parse_html("<video></video>", 1_000, 100, float("inf"))
-    assert find_video(tree, tree.tags.index("video"), BASE) is None
+    assert video(html) == VideoRef(AT + "v.mp4", (Said("title", "A film"),), AT + "p.jpg")
+    assert video("<video></video>") is None
+    assert video("<video aria-label=Film src=v.mp4></video>").texts == (Said("title", "Film"),)
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<video src=v></video>", "v"),
+        ("<video data-src=v.mp4></video>", "v.mp4"),
+        ("<video src=a.mp4><source src=b.mp4></video>", "a.mp4"),
+        ("<video src=v.m3u8><source src=v.webm></video>", "v.webm"),
+        ("<video src=v.m3u8></video>", "v.m3u8"),
+        ("<video><source src=v.mpd><source src=v></video>", "v"),
+        ("<video><source src=v type='application/x-mpegURL'><source src=w type='video/mp4'></video>", "w"),
+        ("<video><source src=v><source src=w type='video/WebM; codecs=\"vp9\"'></video>", "w"),
+        ("<video><source src=v.mp4?a=b.m3u8><source src=w.mp4></video>", "v.mp4?a=b.m3u8"),
+        ("<video><source src=v.mkv type=video/x-matroska></video>", None),
+        ("<video><source src=watch type=video/youtube></video>", None),
+        ("<video><source srcset=i.jpg type=image/jpeg></video>", None),
+        ("<video><source src=v.ogv type=text/html></video>", "v.ogv"),
+        ("<video>" + "<source>" * 70 + "<source src=v.mp4></video>", None),
+    ],
+)
+def test_the_best_source_of_a_video(html, expected):
+    found = video(html)
+    assert (found and found.url) == (expected and AT + expected)
+
+
+def test_tracks():
+    html = "<track kind=Captions src=a.vtt srclang=en-GB><track src=b.vtt><track kind=x src=c.vtt><track kind=captions>"
+    assert video(f"<video src=v.mp4>{html}<track src=b.vtt></video><track src=d.vtt>").tracks == (
+        Track(AT + "a.vtt", "captions", "en-gb"),
+        Track(AT + "b.vtt", "subtitles"),
+        Track(AT + "c.vtt", "metadata"),
+    )

@@ -27,7 +27,7 @@ from scoring import (
 )
 
 from pipeline.warc import format_record
-from schemas.document import Document, ImageRef, Text, VideoRef
+from schemas.document import Document, ImageRef, Said, Text, VideoRef
 from schemas.page import Origin, Page, Rejected
 
 URL = "https://h.example/dir/page"
@@ -156,7 +156,7 @@ def document(*items):
 
 
 def test_a_document_is_its_texts_and_images():
-    items = [Text("one"), ImageRef("i", alt="alt", caption="c"), VideoRef("v", text="video"), Text("two")]
+    items = [Text("one"), ImageRef("i", alt="alt", caption="c"), VideoRef("v", (Said("title", "video"),)), Text("two")]
     assert scoring.simplify(document(*items)) == Extracted("one\ntwo", (Picture("i", "c"),))
     assert scoring.simplify(Rejected("extract", "empty", "page", URL)) == Extracted()
 

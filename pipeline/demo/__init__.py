@@ -22,9 +22,11 @@ import fsspec
 
 from pipeline.demo import words
 from pipeline.demo.files import FIRST_CAPTURE, SiteFile, page_files, shared_files
-from pipeline.demo.html import Said, said_by
-from pipeline.demo.page import Extra, Picture, draft_page
+from pipeline.demo.head import Said, said_by
+from pipeline.demo.page import Extra, draft_page
+from pipeline.demo.picture import Picture
 from pipeline.demo.tell import facts_of
+from pipeline.demo.video import Video
 from pipeline.demo.world import Scene, scene
 
 __all__ = [
@@ -54,9 +56,11 @@ PHRASES = {200: "OK", 404: "Not Found"}
 class ExpectedPage:
     """What a correct build makes of a page.
 
-    `reason` is empty where the page is to be kept. `pictures` are to be kept in this order, each under any address
-    of its copies; `extras` are not. `texts` must be extracted, `boilerplate` must not; `title` is the page's own,
-    `said` what else it says of itself. `mirror_url` is a second address of the same page, of which one is to be kept.
+    `reason` is empty where the page is to be kept. `pictures` are to be kept in this order, each under any address of
+    its copies, paired with one of those of its `texts` that have a truth (`pair` is the best); `extras` are not.
+    `videos` are to be kept in the same way unless they are `unfit`. `texts` must be extracted, `boilerplate` must not;
+    `title` is the page's own, `said` what else it says of itself. `mirror_url` is a second address of the same page, of
+    which one is to be kept.
     """
 
     index: int
@@ -68,6 +72,7 @@ class ExpectedPage:
     title: str
     reason: str
     pictures: tuple[Picture, ...]
+    videos: tuple[Video, ...]
     extras: tuple[Extra, ...]
     texts: tuple[str, ...]
     boilerplate: tuple[str, ...]
@@ -97,6 +102,7 @@ def describe_expected(seed: int, pages: int) -> Iterator[ExpectedPage]:
             title=draft.title,
             reason=REASONS.get(draft.dirt, ""),
             pictures=draft.pictures,
+            videos=draft.videos,
             extras=draft.extras,
             texts=(*draft.intro, *section_texts, *draft.outro),
             boilerplate=(*boilerplate, *words.COMMENTS),

@@ -1,7 +1,8 @@
 """Draw the scenes of the invented world: a `Scene` comes in, an RGB picture of its size goes out.
 
-Everything is drawn at twice the size and reduced, which smooths the edges; every object has an outline, so that it
-is seen on any background; a faint grain of paper makes pictures of equal scenes differ.
+A picture is drawn at twice the size and reduced, which smooths the edges; every object has an outline, so that it
+is seen on any background; a faint grain of paper makes pictures of equal scenes differ. Frames of films are drawn
+plainly.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ def draw_house(pen: Pen, scene: Scene) -> None:
     house, roof, door = (scene.thing(kind) for kind in ("house", "roof", "door"))
     sky, tree, window = scene.things[0], scene.thing("tree"), scene.thing("window")
     floor = house.y + house.radius
-    ground(pen, floor, (150, 196, 120))
     pen.oval(sky.x, sky.y, sky.radius, sky.radius, pen.shade(sky.colour))
     if sky.kind == "moon":
         pen.draw.ellipse((*pen.at(sky.x - 0.05, sky.y - 0.1), *pen.at(sky.x + 0.12, sky.y + 0.07)), pen.background)
+    ground(pen, floor, (150, 196, 120))
     pen.box(tree.x, floor - 0.07, 0.02, 0.07, pen.shade("brown"))
     pen.oval(tree.x, floor - 0.22, tree.radius, tree.radius * 1.2, pen.shade(tree.colour))
     pen.box(house.x, house.y, house.radius, house.radius, pen.shade(house.colour))
@@ -304,17 +305,26 @@ def grain(texture: int) -> Image.Image:
     return ImageChops.add(fine, wide, 1.0, -128).convert("RGB")
 
 
-def draw_scene(scene: Scene) -> Image.Image:
-    """Draw a scene as an RGB picture of `width_px` x `height_px`."""
-    width, height = scene.width_px * OVERSAMPLING, scene.height_px * OVERSAMPLING
+def draw_plain(scene: Scene, mode: str, times: int = 1) -> Image.Image:
+    """Draw a scene without its grain, so many times its size; `mode` is RGB, or P for a frame of few colours."""
+    width, height = scene.width_px * times, scene.height_px * times
     background = BACKGROUNDS[scene.background]
-    large = Image.new("RGB", (width, height), background)
+    image = Image.new(mode, (width, height), background)
     unit_px = float(min(width, height))
     line_px = max(2, round(unit_px / 150))
-    dice = Dice(f"{scene.key}/shade")
-    pen = Pen(ImageDraw.Draw(large), (width / 2, height / 2), unit_px, line_px, background, dice)
+    pen = Pen(ImageDraw.Draw(image), (width / 2, height / 2), unit_px, line_px, background, shade_dice(scene))
     DRAWINGS[scene.kind](pen, scene)
-    image = large.reduce(OVERSAMPLING)
+    return image
+
+
+def shade_dice(scene: Scene) -> Dice:
+    """Return the dice of a picture's shades and paper."""
+    return Dice(f"{scene.key}/shade")
+
+
+def draw_scene(scene: Scene) -> Image.Image:
+    """Draw a scene as an RGB picture of `width_px` x `height_px`."""
+    image, dice = draw_plain(scene, "RGB", OVERSAMPLING).reduce(OVERSAMPLING), shade_dice(scene)
     left = dice.between("grain x", 0, GRAIN_SIDE_PX - scene.width_px)
     top = dice.between("grain y", 0, GRAIN_SIDE_PX - scene.height_px)
     sheet = grain(scene.texture).crop((left, top, left + scene.width_px, top + scene.height_px))

@@ -1,7 +1,7 @@
 """The files of the demonstration site: what a server would send for each address.
 
-A `PageDraft` comes in, `SiteFile`s go out: the page itself, its pictures in all their copies, and the images that are
-broken, tiny, empty or gone on purpose.
+A `PageDraft` comes in, `SiteFile`s go out: the page itself, its pictures and video in all their copies, and the
+images and videos that are broken, tiny, empty or gone on purpose.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from datetime import UTC, datetime, timedelta
 from PIL import Image, ImageDraw
 
 from pipeline.demo.dice import Dice
-from pipeline.demo.draw import draw_scene
+from pipeline.demo.draw import draw_plain, draw_scene
+from pipeline.demo.film import film_bytes
 from pipeline.demo.html import ADVERT_FILES, AVATAR_FILES, ICONS, TINY_GIF, page_bytes
-from pipeline.demo.page import ADVERT_HOST, CDN, HOSTS, Copy, Extra, PageDraft, draft_page, thumbnail_url
+from pipeline.demo.page import ADVERT_HOST, CDN, HOSTS, Extra, PageDraft, draft_page, thumbnail_url
+from pipeline.demo.picture import Copy
+from pipeline.demo.video import Video, VideoCopy, web_vtt
 
 FIRST_CAPTURE = datetime(2026, 1, 1, tzinfo=UTC)
 OLDER_BY = timedelta(days=30)
@@ -32,10 +35,13 @@ CONTENT_TYPES = {
     "gif": "image/gif",
     "webp": "image/webp",
     "svg": "image/svg+xml",
+    "mp4": "video/mp4",
+    "webm": "video/webm",
+    "vtt": "text/vtt",
 }
 ROBOTS = b"User-agent: *\nDisallow: /members/\n"
 NOT_FOUND = b"<!DOCTYPE html><title>Not found</title><p>There is nothing at this address.</p>\n"
-TAKEN_AWAY = b"<!DOCTYPE html><title>Moved</title><p>This picture has been taken away.</p>\n"
+TAKEN_AWAY = b"<!DOCTYPE html><title>Moved</title><p>What was here has been taken away.</p>\n"
 VECTOR = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 200" width="300" height="200">'
     b'<path d="M20 180 L120 40 L280 150" fill="none" stroke="black" stroke-width="4"/></svg>\n'
@@ -76,13 +82,13 @@ def shared_files() -> Iterator[SiteFile]:
 
 def shared_image(url: str, size_px: tuple[int, int]) -> SiteFile:
     """Return an image of stripes that depends on its address alone."""
-    return image_file(
+    return typed_file(
         url, encode(stripes(Dice(url), size_px), "jpeg" if url.endswith(".jpg") else "png"), FIRST_CAPTURE
     )
 
 
-def image_file(url: str, data: bytes, captured: datetime) -> SiteFile:
-    """Return the file of an image, its type by the suffix of its address."""
+def typed_file(url: str, data: bytes, captured: datetime) -> SiteFile:
+    """Return a file that was found, its type by the suffix of its address."""
     return SiteFile(url, CONTENT_TYPES[url.rpartition(".")[2]], 200, data, captured)
 
 
@@ -171,7 +177,29 @@ def extra_file(extra: Extra, captured: datetime) -> SiteFile | None:
             data = data[: len(data) // 2]
         case _:
             raise ValueError(f"no image {extra.why!r}")
-    return image_file(extra.url, data, captured)
+    return typed_file(extra.url, data, captured)
+
+
+def video_files(video: Video, captured: datetime) -> Iterator[SiteFile]:
+    """Yield the files of a video: its copies, whole or not, its poster and its track."""
+    for copy in video.copies:
+        if video.unfit != "absent":
+            yield video_file(video, copy, captured)
+    if video.poster:
+        yield typed_file(video.poster, encode(draw_plain(video.animation.poses[0].scene, "RGB"), "jpeg"), captured)
+    if video.track:
+        yield typed_file(video.track, web_vtt(video.cues), captured)
+
+
+def video_file(video: Video, copy: VideoCopy, captured: datetime) -> SiteFile:
+    """Return one copy of a video with its fault, if it has one."""
+    match video.unfit:
+        case "gone":
+            return SiteFile(copy.url, "text/html", 404, NOT_FOUND, captured)
+        case "html":
+            return SiteFile(copy.url, "video/mp4", 200, TAKEN_AWAY, captured)
+    data = film_bytes(video.animation, copy.coding)
+    return typed_file(copy.url, data[: len(data) // 2] if video.unfit == "truncated" else data, captured)
 
 
 def html_file(draft: PageDraft, url: str, captured: datetime) -> SiteFile:
@@ -192,9 +220,11 @@ def page_files(seed: int, index: int) -> Iterator[SiteFile]:
     for picture in draft.pictures:
         image = draw_scene(picture.scene)
         for copy in picture.copies:
-            yield image_file(copy.url, copy_bytes(image, copy), captured)
+            yield typed_file(copy.url, copy_bytes(image, copy), captured)
         if picture.index == 0:
-            yield image_file(thumbnail_url(seed, index), thumbnail(image), captured)
+            yield typed_file(thumbnail_url(seed, index), thumbnail(image), captured)
+    for video in draft.videos:
+        yield from video_files(video, captured)
     for extra in draft.extras:
         if (found := extra_file(extra, captured)) is not None:
             yield found

@@ -7,15 +7,16 @@ page's kind of dirt decides how images are referred to and how the bytes are cod
 from __future__ import annotations
 
 import base64
-import json
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from html import escape
 from urllib.parse import unquote
 
 from pipeline.demo import words
-from pipeline.demo.page import ADVERT_HOST, CDN, Extra, PageDraft, Picture, Section, cast_of, image_folder, related
+from pipeline.demo.head import encoding_of, head_html, site_name
+from pipeline.demo.page import ADVERT_HOST, CDN, Extra, PageDraft, Section, related
+from pipeline.demo.picture import FIGURE_LAYOUTS, Picture
+from pipeline.demo.told import text_at
+from pipeline.demo.video import Video
+from schemas.document import FIGCAPTION, TITLE
 
 ADVERT_FILES = 8
 AVATAR_FILES = 6
@@ -27,14 +28,8 @@ TINY_GIF = (
 )
 PLACEHOLDER = "data:image/gif;base64," + base64.b64encode(TINY_GIF).decode()
 
-FIRST_DAY = datetime(2025, 1, 1, 9, tzinfo=UTC)
-LICENCES = ("by/4.0", "by-sa/4.0", "by-nc/4.0")
+CAPTION_CLASSES = ("caption", "wp-caption-text", "image-caption")
 CLOSING_TAGS_LEFT_OUT = ("</p>", "</li>", "</td>", "</tr>", "</figcaption>", "</div>")
-
-
-def encoding_of(draft: PageDraft) -> str:
-    """Return the charset of the page's bytes."""
-    return "iso-8859-1" if draft.dirt.startswith("latin1") else "utf-8"
 
 
 def page_bytes(draft: PageDraft) -> bytes:
@@ -49,76 +44,6 @@ def page_bytes(draft: PageDraft) -> bytes:
         f"{main}\n{around_html(draft)}\n</body>\n</html>\n"
     )
     return html.encode(encoding_of(draft), "xmlcharrefreplace")
-
-
-def head_html(draft: PageDraft) -> str:
-    """Write the head; a page may keep its charset or its robots rules out of it."""
-    lines = [f"<title>{escape(draft.title)} | {escape(site_name(draft))}</title>"]
-    if draft.dirt != "latin1_header":
-        lines.insert(0, f'<meta charset="{encoding_of(draft)}">')
-    if draft.dirt == "base":
-        lines.append(f'<base href="{image_folder(draft.url, draft.dirt, draft.dice)}/">')
-    if draft.dirt == "robots_meta":
-        lines.append('<meta name="robots" content="noindex, noai, noimageai">')
-    lines.append('<meta name="viewport" content="width=device-width, initial-scale=1">')
-    lines.append(f'<meta property="og:title" content="{escape(draft.title)}">')
-    lines += said_lines(draft)
-    lines.append("<style>body{font-family:sans-serif;max-width:60rem;margin:auto}.cookie{position:fixed}</style>")
-    lines.append('<script>window.dataLayer = [{"event": "page", "paid": "<p>no text of the page</p>"}];</script>')
-    return "<head>\n" + "\n".join(filter(None, lines)) + "\n</head>"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a page says of itself; empty where it says nothing."""
-
-    canonical: str = ""
-    published: datetime | None = None
-    author: str = ""
-    licence: str = ""
-
-
-def said_by(draft: PageDraft) -> Said:
-    """Return what a page says of itself; one page in four says nothing."""
-    if draft.index % 4 == 3:
-        return Said()
-    licence = f"https://creativecommons.org/licenses/{LICENCES[draft.index % len(LICENCES)]}/"
-    day = FIRST_DAY + timedelta(days=draft.index % 300)
-    return Said(draft.url, day, cast_of(draft.seed, draft.index)[0], licence)
-
-
-def said_lines(draft: PageDraft) -> list[str]:
-    """Write what a page says of itself as Open Graph has it, as JSON-LD or as Dublin Core, by the page's number."""
-    said = said_by(draft)
-    if said.published is None:
-        return []
-    author, url = escape(said.author), escape(said.canonical)
-    match draft.index % 4:
-        case 0:
-            return [
-                f'<link rel="canonical" href="{url}">',
-                f'<link rel="license" href="{said.licence}">',
-                f'<meta name="author" content="{author}">',
-                f'<meta property="article:published_time" content="{said.published.isoformat()}">',
-            ]
-        case 1:
-            person = {"@type": "Person", "@id": "#author", "name": said.author}
-            day = said.published.isoformat().replace("+00:00", "Z")
-            article = {"@type": "Article", "url": said.canonical, "author": {"@id": "#author"}, "datePublished": day}
-            graph = {"@context": "https://schema.org", "@graph": [article | {"license": said.licence}, person]}
-            lines = ["//<![CDATA[", json.dumps(graph, indent=1), "//]]>"]
-            return [f'<link rel="canonical" href="{url}">', '<script type="application/ld+json">', *lines, "</script>"]
-    return [
-        f'<meta property="og:url" content="{url}">',
-        f'<meta name="dcterms.license" content="{said.licence}deed.en">',
-        f'<meta name="DC.creator" content="By {author}">',
-        f'<meta name="DC.date.issued" content="{format_datetime(said.published)}">',
-    ]
-
-
-def site_name(draft: PageDraft) -> str:
-    """Return the name of the page's site."""
-    return words.SITE_NAMES[draft.url.split("/")[2]]
 
 
 def header_html(draft: PageDraft) -> str:
@@ -162,7 +87,8 @@ def body_html(draft: PageDraft) -> str:
     inner = "\n".join(blocks)
     match draft.layout:
         case "gallery":
-            return f'<div class="gallery">{inner}</div>'
+            heading = f"<h2>{escape(draft.gallery)}</h2>\n" if draft.gallery else ""
+            return f'<div class="gallery">{heading}{inner}</div>'
         case "list":
             return f"<ol>{inner}</ol>"
         case "table":
@@ -180,52 +106,82 @@ def nested_table(rows: str) -> str:
 def section_html(draft: PageDraft, section: Section) -> str:
     """Write a section in the page's layout."""
     heading, text = escape(section.heading), paragraphs(section.paragraphs)
-    picture = section.picture
-    image = "" if picture is None else image_html(draft, picture)
-    figure = "" if picture is None else figure_html(image, picture)
+    medium = medium_html(draft, section)
     match draft.layout:
         case "gallery":
-            return f'<div class="card">{figure}\n{text}</div>'
+            return f'<div class="card">{medium}\n{text}</div>'
         case "list":
-            return f"<li><strong>{heading}</strong> {image}\n{text}</li>"
+            return f"<li><strong>{heading}</strong> {medium}\n{text}</li>"
         case "table":
-            return f"<tr><td>{image}</td><td><h3>{heading}</h3>{text}</td></tr>"
+            return f"<tr><td>{medium}</td><td><h3>{heading}</h3>{text}</td></tr>"
         case "thread":
             avatar = draft.dice.between(f"avatar {heading}", 0, AVATAR_FILES - 1)
             face = f'<img class="avatar" src="{draft.root}/avatars/{avatar}.png" width="48" height="48" alt="">'
-            return f'<div class="message">{face}<div class="message-body">{text}\n<p>{image}</p></div></div>'
+            return f'<div class="message">{face}<div class="message-body">{text}\n{medium}</div></div>'
         case "story":
-            return f"<section>{image}\n<h2>{heading}</h2>\n{text}</section>\n<hr>"
-    if not heading:
-        return f"{figure}\n{text}"
-    return f"<h2>{heading}</h2>\n{figure}\n{text}"
+            return f"<section>{medium}\n<h2>{heading}</h2>\n{text}</section>\n<hr>"
+    return f"<h2>{heading}</h2>\n{medium}\n{text}" if heading else f"{medium}\n{text}"
 
 
-def figure_html(image: str, picture: Picture) -> str:
-    """Write a figure with its caption, or the bare image where there is none."""
-    if not picture.caption:
-        return f"<p>{image}</p>"
-    return f"<figure>{image}<figcaption>{escape(picture.caption, quote=False)}</figcaption></figure>"
+def medium_html(draft: PageDraft, section: Section) -> str:
+    """Write the picture or video of a section with its caption, empty where it has neither."""
+    if section.video is not None:
+        return video_html(draft, section.video)
+    if section.picture is None:
+        return ""
+    image, caption = image_html(draft, section.picture), escape(section.picture.caption, quote=False)
+    if draft.layout in FIGURE_LAYOUTS:
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>" if caption else f"<p>{image}</p>"
+    block = f"<p>{image}</p>" if draft.layout == "thread" else image
+    kind = draft.dice.pick("caption class", CAPTION_CLASSES)
+    return f'{block}\n<p class="{kind}">{caption}</p>' if caption else block
+
+
+def video_html(draft: PageDraft, video: Video) -> str:
+    """Write the video element: one source as an attribute, or elements for all, and the track."""
+    title, caption = escape(text_at(video.texts, TITLE)), escape(text_at(video.texts, FIGCAPTION), quote=False)
+    first = video.animation.poses[0].scene
+    attributes = f' controls width="{first.width_px}" height="{first.height_px}"'
+    attributes += f' poster="{address(draft, video.poster)}"' if video.poster else ""
+    attributes += f' title="{title}"' if title else ""
+    parts = [
+        f'<source src="{address(draft, copy.url)}" type="video/{copy.url.rpartition(".")[2]}">' for copy in video.copies
+    ]
+    if len(parts) == 1 and not video.linked:
+        parts, attributes = [], f' src="{address(draft, video.url)}"{attributes}'
+    if video.track:
+        parts.append(
+            f'<track kind="captions" srclang="en" label="English" src="{address(draft, video.track)}" default>'
+        )
+    element = f"<video{attributes}>{''.join(parts)}<p>{words.NO_VIDEO}</p></video>"
+    return f"<figure>{element}<figcaption>{caption}</figcaption></figure>" if caption else f"<div>{element}</div>"
+
+
+def address(draft: PageDraft, url: str) -> str:
+    """Write the address of a video or its track: whole, or from the root."""
+    return url if draft.dirt == "base" or draft.dice.unit("absolute") < 0.5 else url.removeprefix(draft.root)
 
 
 def image_html(draft: PageDraft, picture: Picture) -> str:
     """Write the image element of a picture, as the page's dirt has it."""
     main = picture.copies[0]
-    address, alt = reference(draft, main.url, picture.index), escape(picture.alt)
-    plain = f'<img src="{address}" alt="{alt}">'
+    source = reference(draft, main.url, picture.index)
+    title = escape(text_at(picture.texts, TITLE))
+    told = f'alt="{escape(picture.alt)}"' + (f' title="{title}"' if title else "")
+    plain = f'<img src="{source}" {told}>'
     if picture.index % 2:
-        plain = f'<img src="{address}" alt="{alt}" width="{picture.scene.width_px}" height="{picture.scene.height_px}">'
+        plain = f'<img src="{source}" {told} width="{picture.scene.width_px}" height="{picture.scene.height_px}">'
     match draft.dirt:
         case "lazy":
-            lazy = f'<img class="lazy" src="{PLACEHOLDER}" data-src="{address}" alt="{alt}">'
+            lazy = f'<img class="lazy" src="{PLACEHOLDER}" data-src="{source}" {told}>'
             return f"{lazy}<noscript>{plain}</noscript>" if picture.index % 2 == 0 else lazy
         case "srcset":
             rows = ", ".join(f"{reference(draft, copy.url, 0)} {copy.width_px}w" for copy in picture.copies)
             smallest = reference(draft, picture.copies[-1].url, 0)
-            return f'<img src="{smallest}" srcset="{rows}" sizes="(max-width: 40em) 100vw, 40em" alt="{alt}">'
+            return f'<img src="{smallest}" srcset="{rows}" sizes="(max-width: 40em) 100vw, 40em" {told}>'
         case "webp":
-            source = f'<source type="image/webp" srcset="{reference(draft, picture.copies[1].url, 0)}">'
-            return f"<picture>{source}{plain}</picture>"
+            better = f'<source type="image/webp" srcset="{reference(draft, picture.copies[1].url, 0)}">'
+            return f"<picture>{better}{plain}</picture>"
         case "repeated" if picture.index == 0:
             return f'{plain} {plain} <img src="{reference(draft, picture.copies[1].url, 0)}" alt="">'
     return plain

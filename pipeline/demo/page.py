@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.demo import words
 from pipeline.demo.dice import Dice
 from pipeline.demo.facts import Fact, Telling, upper
+from pipeline.demo.fill import cast_of, fill
 from pipeline.demo.foreign import FRENCH, GERMAN, Foreign, sentences_of
+from pipeline.demo.picture import Picture, PictureTeller, copies_of, gallery_heading, texts_of
 from pipeline.demo.tell import facts_of, phrase_of, tell
-from pipeline.demo.world import MAX_PICTURES, Scene, page_dice, scene
+from pipeline.demo.video import Video, video_of
+from pipeline.demo.world import MAX_PICTURES, page_dice, scene
 
 LAYOUTS = ("article", "gallery", "list", "table", "thread", "story")
 
@@ -30,29 +33,7 @@ DIRT = (
 HOSTS = tuple(words.SITE_NAMES)
 CDN = "https://static.paint-cdn.example"
 ADVERT_HOST = "https://ads.adnet.example"
-CAST = 4
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-SUFFIXES = {"jpeg": "jpg", "cmyk": "jpg", "rotated": "jpg", "png": "png", "alpha": "png", "gif": "gif", "webp": "webp"}
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One file of a picture; `coding` is a key of `SUFFIXES`."""
-
-    url: str
-    width_px: int
-    coding: str
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that belongs to the page's content; the first of its copies is the largest."""
-
-    index: int
-    scene: Scene
-    copies: tuple[Copy, ...]
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +47,12 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A picture with its heading and paragraphs."""
+    """A picture or video with its heading and paragraphs."""
 
     heading: str
     picture: Picture | None
     paragraphs: tuple[str, ...]
+    video: Video | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +66,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class PageDraft:
-    """A page before HTML; `mirror_url` is its second address (empty for most), `edition` its older capture if 1."""
+    """A page before HTML; `mirror_url` is its second address (empty for most), `edition` its older capture if 1.
+
+    `gallery` heads the pictures of a gallery, empty where the page has none.
+    """
 
     seed: int
     index: int
@@ -96,6 +81,7 @@ class PageDraft:
     title: str
     language: str
     intro: tuple[str, ...]
+    gallery: str
     sections: tuple[Section, ...]
     outro: tuple[str, ...]
     extras: tuple[Extra, ...]
@@ -111,28 +97,17 @@ class PageDraft:
         return tuple(section.picture for section in self.sections if section.picture is not None)
 
     @property
+    def videos(self) -> tuple[Video, ...]:
+        """The videos of the content, in reading order."""
+        return tuple(section.video for section in self.sections if section.video is not None)
+
+    @property
     def root(self) -> str:
         """Scheme and host of the page."""
         return "/".join(self.url.split("/")[:3])
 
 
 Parts = tuple[tuple[str, ...], tuple[Section, ...], tuple[str, ...]]
-
-
-def cast_of(seed: int, index: int) -> tuple[str, ...]:
-    """Return the people of a page."""
-    return page_dice(seed, index).order("cast", words.SLOTS["name"])[:CAST]
-
-
-def fill(template: str, dice: Dice, cast: tuple[str, ...], **given: str) -> str:
-    """Fill a template's slots by lot; `name` and `other` are different people of the cast."""
-    name, other = dice.order("names", cast)[:2]
-    values = {slot: dice.pick(slot, options) for slot, options in words.SLOTS.items() if f"{{{slot}}}" in template}
-    values |= {"name": name, "other": other} | given
-    if "phrase" in given:
-        values["Phrase"] = upper(given["phrase"])
-    text = template.format(**values)
-    return upper(re.sub(r"\b([Aa]) (?=[aeio]|uncle|honest)", r"\1n ", text))
 
 
 def layout_of(index: int) -> str:
@@ -178,47 +153,6 @@ def image_folder(draft_url: str, dirt: str, dice: Dice) -> str:
     if dirt == "odd_names":
         return f"{root}/images/Bl%C3%A4tter%20und%20mehr"
     return f"{root}/images"
-
-
-def coding_of(dirt: str, index: int, dice: Dice) -> str:
-    """Return how the picture at `index` is coded; only the first picture of a page carries the page's dirt."""
-    special = {"alpha": "alpha", "cmyk": "cmyk", "rotated": "rotated", "animated": "gif"}
-    if index == 0 and dirt in special:
-        return special[dirt]
-    if dirt in ("srcset", "webp"):
-        return "jpeg"
-    lot = dice.unit("coding")
-    return "jpeg" if lot < 0.9 else "png" if lot < 0.95 else "webp"
-
-
-def copies_of(dirt: str, folder: str, index: int, width_px: int, dice: Dice) -> tuple[Copy, ...]:
-    """Return the files of a picture; their names are hashes that tell nothing of what they show."""
-    coding, name = coding_of(dirt, index, dice), dice.hex("file", 20)
-    if dirt == "srcset":
-        widths_px = (width_px, width_px * 2 // 3, width_px // 3)
-        return tuple(Copy(f"{folder}/{name}-{width}w.jpg", width, coding) for width in widths_px)
-    main = Copy(f"{folder}/{name}.{SUFFIXES[coding]}", width_px, coding)
-    if dirt == "webp":
-        return main, Copy(f"{folder}/{name}.webp", width_px, "webp")
-    if dirt == "repeated" and index == 0:
-        return main, Copy(f"{folder}/{dice.hex('twin', 20)}.{SUFFIXES[coding]}", width_px, coding)
-    return (main,)
-
-
-def picture_of(seed: int, page: int, index: int, url: str, text: Dice) -> Picture:
-    """Plan one picture: what it shows, its files, alternative text and caption."""
-    truth, dirt = scene(seed, page, index), DIRT[page % len(DIRT)]
-    dice = page_dice(seed, page).sub(index).sub("picture")
-    telling, own, cast = tell(truth), text.sub(f"picture {index}"), cast_of(seed, page)
-    alt = fill(own.pick("alt", words.ALTS), own.sub("alt"), cast, phrase=phrase_of(telling, own.sub("alt phrase")))
-    caption = fill(own.pick("caption", words.CAPTIONS), own.sub("caption"), cast, phrase=phrase_of(telling, own))
-    return Picture(
-        index,
-        truth,
-        copies_of(dirt, image_folder(url, dirt, page_dice(seed, page)), index, truth.width_px, dice),
-        alt if own.unit("has alt") < 0.8 else "",
-        caption if own.unit("has caption") < 0.65 else "",
-    )
 
 
 def picture_count(seed: int, page: int) -> int:
@@ -364,23 +298,46 @@ def extras_of(dirt: str, root: str, dice: Dice) -> tuple[Extra, ...]:
     )
 
 
+def pictures_of(seed: int, index: int, url: str, text: Dice, cast: tuple[str, ...]) -> tuple[Picture, ...]:
+    """Plan the pictures of a page; only an English page says anything of them outside its paragraphs."""
+    dice, dirt, site = page_dice(seed, index), DIRT[index % len(DIRT)], words.SITE_NAMES[url.split("/")[2]]
+    folder, found = image_folder(url, dirt, dice), []
+    for number in range(picture_count(seed, index)):
+        truth = scene(seed, index, number)
+        copies = copies_of(dirt, folder, number, truth.width_px, dice.sub(number).sub("picture"))
+        teller = PictureTeller(text.sub(f"picture {number}"), cast, truth)
+        texts = () if dirt in ("german", "french") else texts_of(teller, number, layout_of(index), site, text)
+        found.append(Picture(number, truth, copies, texts))
+    return tuple(found)
+
+
+def video_sections(seed: int, index: int, root: str, dice: Dice, cast: tuple[str, ...]) -> tuple[Section, ...]:
+    """Return the section of a page's video, if it has one; its paragraph tells nothing of what the video shows."""
+    if (video := video_of(seed, index, DIRT[index % len(DIRT)], root, cast)) is None:
+        return ()
+    heading = fill(dice.pick("heading", words.FILM_HEADINGS), dice.sub("heading"), cast)
+    return (Section(heading, None, (fill(dice.pick("lead", words.FILM_LEADS), dice.sub("lead"), cast),), video),)
+
+
 def draft_page(seed: int, index: int, edition: int = 0) -> PageDraft:
     """Plan a page; `edition` 1 is the text of an older capture."""
     dice, dirt, url = page_dice(seed, index), DIRT[index % len(DIRT)], page_url(seed, index)
     root = "/".join(url.split("/")[:3])
-    text = dice.sub(f"text {edition}")
-    pictures = tuple(picture_of(seed, index, number, url, text) for number in range(picture_count(seed, index)))
-    title, code = page_title(seed, index), "en"
+    text, cast = dice.sub(f"text {edition}"), cast_of(seed, index)
+    pictures = pictures_of(seed, index, url, text, cast)
+    title, code, gallery = page_title(seed, index), "en", ""
     if dirt in ("german", "french"):
         language = GERMAN if dirt == "german" else FRENCH
-        pictures = tuple(Picture(p.index, p.scene, p.copies, "", "") for p in pictures)
         (intro, sections, outro), title, code = foreign_parts(language, pictures, text), language.title, language.code
     elif dirt == "little_text":
         intro, sections, outro = (words.LITTLE,), (Section("", pictures[0], ()),), ()
     else:
-        intro, sections, outro = english_parts(pictures, dirt, text, cast_of(seed, index))
+        if layout_of(index) == "gallery" and (head := gallery_heading(pictures, text, cast)) is not None:
+            gallery, pictures = head.text, tuple(replace(p, texts=(*p.texts, head)) for p in pictures)
+        intro, sections, outro = english_parts(pictures, dirt, text, cast)
+        sections += video_sections(seed, index, root, text.sub("video"), cast)
     mirror = f"{root}/mirror/{dice.hex('mirror', 12)}.html" if dirt == "mirror" else ""
     return PageDraft(
-        seed, index, edition, layout_of(index), dirt, url, mirror, title, code, intro, sections, outro,
+        seed, index, edition, layout_of(index), dirt, url, mirror, title, code, intro, gallery, sections, outro,
         extras_of(dirt, root, dice),
     )  # fmt: skip

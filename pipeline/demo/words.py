@@ -138,6 +138,47 @@ CAPTIONS = (
     "{Phrase}, kept by {other}.",
 )  # fmt: skip
 
+CREDITS = ("Photo: {name}", "Picture: {name}", "(Photo by {name})", "© {site}", "Photo: {name} / {site}")
+FILE_NAMES = ("IMG_{shot}.jpg", "DSC0{shot}", "image-{shot}.png", "scan{shot}.jpeg")
+PROMPTS = ("Click to enlarge", "Click on the image to enlarge it", "View larger", "Zoom in", "Opens in a new window")
+REFERENCES = ("See caption", "see caption", "Caption below", "As described below")
+GALLERIES = ("The gallery of {name}", "More from the {place}", "Pictures from the {place}")
+SERIES = {
+    "single": "single shapes",
+    "pair": "pairs of shapes",
+    "row": "shapes in a row",
+    "groups": "shapes in two rows",
+    "corners": "shapes in all corners",
+    "nested": "shapes inside of shapes",
+    "house": "houses with a tree",
+    "boat": "sailing boats on the water",
+    "car": "cars on the road",
+    "vase": "vases on a table",
+    "signal": "traffic lights",
+    "clock": "round clocks",
+    "balloons": "balloons on strings",
+    "face": "round faces",
+    "orchard": "trees with fruits",
+    "bowl": "fish in a round bowl",
+    "flag": "flags with stripes",
+    "train": "trains on rails",
+    "die": "dice seen from above",
+    "cake": "cakes with candles",
+}
+"""What all pictures of a series show, by the kind of their scenes."""
+
+FILM_HEADINGS = ("In motion", "Filmed in the {place}", "A moment with {name}", "Filmed {time}", "For those who watch")
+FILM_LEADS = (
+    "{name} put a camera in the {place} {time}, and here is what it saw.",
+    "Paper can learn to walk: {name} drew sheet after sheet and filmed them {time}.",
+    "Whoever would rather watch than read may watch this, says {other}.",
+    "It lasts only a few seconds, but {name} spent {virtue} and many an hour on it.",
+)
+FILM_CAPTIONS = ("{Phrase}.", "{Phrase}, filmed {time}.", "{Phrase}, by {name}.", "A short film of {phrase}.")
+FILM_CREDITS = ("Video: {name}", "(Film by {name})", "© {name}")
+FILM_PROMPTS = ("Click to play", "Play video", "Turn the sound on")
+FILM_FILE_NAMES = ("final_v2.mp4", "MOV_0031", "untitled-1")
+
 ALTS = ("{Phrase}", "{Phrase}.", "A {work} of {phrase}", "Picture: {phrase}", "{Phrase} by {name}")
 
 SITE_NAMES = {
@@ -151,6 +192,7 @@ ACCENTED = (
 ODD_LINK = "There is a longer way to the same place."
 LITTLE = "Nothing more to say."
 NO_PICTURES = "There are no pictures on this page, only words."
+NO_VIDEO = "Your browser does not play this."
 MENU = ("Home", "Articles", "Galleries", "Workshops", "Members", "Contact")
 FOOTER = "All rights reserved by the imaginary owners of this site. Imprint, terms of use and privacy policy apply."
 COOKIES = "We use cookies to make this website work better for you. Accept all cookies or change your settings."
