@@ -14,7 +14,7 @@ from pipeline.fetch import by_key, moment
 from pipeline.filters import judge_image, judge_page
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, SAMPLES
-from schemas.document import Document, ImageRef, Item, Text, VideoRef, document_from_row
+from schemas.document import Document, ImageRef, Item, Text, document_from_row
 from schemas.media import STORED, Media, media_from_row
 from schemas.page import Rejected, origin_to_row
 
@@ -22,7 +22,6 @@ PLACE, SELECT = "place", "select"
 NO_MEDIA_ROW = "not_asked_for"
 DUPLICATE_URL = "duplicate_url"
 PAGE_REJECTED = "page_rejected"
-NO_VIDEO_HERE = "not_in_interleaved"
 
 Placement = Mapping[str, Any]
 
@@ -83,9 +82,6 @@ def select_document(document: Document, placed: Mapping[int, Placement], refused
         output.reject(at_position(image, position))
     kept = {position: row for position, row in placed.items() if not row["reason"]}
     output.keep("filter_images", "image", len(kept))
-    for item in document.items:
-        if isinstance(item, VideoRef):
-            output.reject(Rejected(SELECT, NO_VIDEO_HERE, "video", item.url, document.url))
     detail = "a newer capture of this page is kept" if refused else ""
     if not refused:
         texts = [item.text for item in document.items if isinstance(item, Text)]

@@ -160,10 +160,9 @@ FETCH = (
     ),
     Step(
         Stage("locate_videos", (VIDEO_REFERENCES, CAPTURES, ASKED), (VIDEO_WANTED,), locate_videos),
-        lambda config: [stamped(config.rights)],
+        lambda config: [stamped(config.rights), replace(VideoConfig(), keep=config.videos.keep)],
         by_rows(VIDEO_REFERENCES.directory, CAPTURES.directory),
         ask=VIDEO,
-        wanted=writes_videos,
     ),
     Step(
         Stage("decode_videos", (VIDEO_WANTED,), (CLIPS, CUES), decode_videos),
@@ -235,9 +234,9 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
     """Run the steps that are asked for; the steps before them must be done. Without `ask` the web is left alone."""
     totals = Totals()
     for step in BUILD[: BUILD.index(steps[-1]) + 1]:
-        if step.ask and ask and job.config.fetch.contact and step.wanted(job.config):
-            ask_web(job, step.ask, sum(totals.rows[table.directory] for table in step.stage.reads), execute)
         if step.ask:
+            if ask and may_ask(step, job.config):
+                ask_web(job, step.ask, sum(totals.rows[table.directory] for table in step.stage.reads), execute)
             totals.made[ASKED.directory] = fingerprint(ledger_stamp(job.folder, step.ask))
         units = plan_units(step, totals, job)
         remove_stale(job.folder, step, units)
@@ -253,6 +252,11 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
             if step.shards and step.wanted(job.config):
                 write_manifest(job, totals, step.stage.name, step.shards)
     return totals
+
+
+def may_ask(step: Step, config: BuildConfig) -> bool:
+    """Tell whether the web is asked before a step: in somebody's name, and for what the dataset will hold."""
+    return bool(config.fetch.contact) and (step.ask != VIDEO or writes_videos(config))
 
 
 def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:

@@ -255,7 +255,7 @@ def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
 
     console = Console()
     if missing := totals.counts["locate", "image url", NOT_IN_SOURCES]:
-        click.echo(f"{missing:,} images are not in the sources; with --contact the web is asked for them", err=True)
+        click.echo(f"not in the sources: {missing:,} image(s); with --contact the web is asked for them", err=True)
     if steps[-1] is not BUILD[-1]:
         console.print(funnel_table(funnel(totals)))
         return
@@ -375,7 +375,8 @@ def demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> None
     write_warc(site(pages, seed), str(archive))
     if only_site:
         return
-    config = from_tree(BuildConfig, {"source": {"paths": [str(archive)]}}, "demo")
+    wanted = {"pairs": {"preset": "ltip"}, "videos": {"keep": "frames"}}
+    config = from_tree(BuildConfig, {"source": {"paths": [str(archive)]}} | wanted, "demo")
     with TerminalProgress() as progress:
         totals = run(str(dataset), config, BUILD, LocalOptions(workers), progress)
     show_result(str(dataset), BUILD, totals)

@@ -30,6 +30,7 @@ from pipeline.stage import Job, Stage, Unit, marker_name, skip_name
 POLL_S = 0.1
 START_S = 120.0
 MAX_FAILURES = 6
+TOLD = ("page", "image url", "video", "clip", "image")
 FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -69,9 +70,9 @@ class Progress:
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def kept_and_dropped(self) -> tuple[int, int]:
-        """Count the pages, or the images where the stage has no pages, that it kept and dropped."""
+        """Count what the stage kept and dropped of the first of `TOLD` that it counts."""
         kinds = {kind for stage, kind, _ in self.counts if stage == self.stage}
-        kind = "page" if "page" in kinds else "image url"
+        kind = next((kind for kind in TOLD if kind in kinds), "")
         chosen = {reason: n for (stage, k, reason), n in self.counts.items() if (stage, k) == (self.stage, kind)}
         kept = chosen.pop("", 0)
         return kept, sum(chosen.values())

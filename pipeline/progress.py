@@ -13,7 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError
 from pipeline.local import Progress as State
 
-STAGES = ("list", "settle", "extract", "locate", "normalise", "place", "select", "shard")
+STAGES = (
+    *("list", "settle", "extract", "locate", "normalise", "locate_videos", "decode_videos", "place", "select", "shard"),
+    *("texts", "count", "pair", "pair_shard", "clip", "video_shard"),
+)
 PLAIN_EVERY_S = 10.0
 MANIFEST = "interleaved/manifest.json"
 

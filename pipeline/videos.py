@@ -23,6 +23,7 @@ from pipeline.sources import place_of, read_capture
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit
 from pipeline.store import MediaStore
 from pipeline.tables import ASKED, CAPTURES, STORED_FIELDS, VIDEO_REFERENCES, VIDEOS, Table
+from pipeline.timeline import NONE
 from pipeline.web import in_dataset, newest
 from pipeline.webvtt import Cue, parse_cues, text_between
 from schemas.asked import GOT, VIDEO
@@ -71,6 +72,8 @@ CLIPS = Table(
 CUE_TYPE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 CUES = Table("work/cues", pa.schema([("key", pa.string()), ("url", pa.string()), ("cues", pa.list_(CUE_TYPE))]))
 """The cues of a track at `url`; `key` is of the video."""
+NOT_WANTED = "not_wanted"
+"""The dataset holds no videos: `videos.keep` is none."""
 NO_TEXT = "no_text"
 BEST_KINDS = (SPOKEN_TEXT, CAPTION, FIGCAPTION, DESCRIPTION, NAME, TITLE)
 """What is taken as the text of a clip, the best first."""
@@ -78,11 +81,13 @@ BEST_KINDS = (SPOKEN_TEXT, CAPTION, FIGCAPTION, DESCRIPTION, NAME, TITLE)
 
 def locate_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Find where each video and track of a key range lies, in the sources or in what was got from the web."""
-    listed = hold_lists(output.job.config.rights)
+    config = output.job.config
+    listed = hold_lists(config.rights)
     tables = (VIDEO_REFERENCES.directory, CAPTURES.directory, ASKED.directory)
     for references, captures, ledger in by_key(inputs, *tables):
         first = references[0]
-        found = find_video(first["url"], captures, ledger, listed)
+        wanted = config.videos.keep != NONE
+        found = find_video(first["url"], captures, ledger, listed) if wanted else Refusal(NOT_WANTED)
         if isinstance(found, Refusal):
             output.reject(Rejected(LOCATE, found.reason, first["kind"], first["url"], first["page_url"], found.detail))
             continue

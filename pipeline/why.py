@@ -42,7 +42,10 @@ MAX_NEAR = 3
 MAX_NEAR_ROWS = 100_000
 """Rows of each table that an unknown URL is compared with."""
 ITEM = re.compile(r"item (\d+)(?:: (.*))?", re.DOTALL)
-STAGES = ("list", "settle", "read", "extract", "locate", "normalise", "filter_images", "select", "shard")
+STAGES = (
+    *("list", "settle", "read", "extract", "locate", "normalise", "locate_videos", "decode_videos"),
+    *("filter_images", "select", "shard", "pair", "pair_shard", "clip", "video_shard"),
+)
 
 
 @dataclass(frozen=True, slots=True)

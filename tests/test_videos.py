@@ -135,7 +135,8 @@ def test_without_videos_there_are_none(files, tmp_path):
     build(source, tmp_path / "out")
     build(source, tmp_path / "out", keep="none")
     assert Folder(str(tmp_path / "out")).names("videos") == []
-    assert lost_of(tmp_path / "out") == {}
+    videos = {*files, "gone.mp4"} - {"a.jpg"}
+    assert lost_of(tmp_path / "out") == dict.fromkeys(videos, ("locate_videos", "not_wanted"))
     assert Path(tmp_path, "out/interleaved/manifest.json").exists()
 
 

@@ -31,9 +31,10 @@ IMAGES = {HERON: png(), DOT: png(8, 8), GONE: "not_in_sources"}
 
 
 def reject_page(folder):
-    """Add what the extract job says of a page that it does not keep."""
+    """Add what the jobs say of a page that is not extracted, and of a video."""
     output = Output(Job(folder, None), Unit("extract", "v", None), {})
     output.reject(Rejected("extract", "no_text", "page", SPAM, detail="\x1b[31m0 texts", origin=Origin("a.warc", 7, 9)))
+    output.reject(Rejected("locate_videos", "not_wanted", "video", f"{HOST}/clip.mp4", SHORT))
     output.commit()
     return folder
 
@@ -121,9 +122,9 @@ def test_a_picture_that_was_nowhere(dataset):
 def test_a_video_and_the_page_that_refers_to_it(dataset):
     story = why.why(f"{HOST}/clip.mp4", dataset)
     assert [(found.kind, found.reason, found.page_url) for found in story.rejections] == [
-        ("video", "not_in_interleaved", SHORT)
+        ("video", "not_wanted", SHORT)
     ]
-    assert print_lines(story)[2] == f"✗ select: video not_in_interleaved (on {SHORT})"
+    assert print_lines(story)[2] == f"✗ locate_videos: video not_wanted (on {SHORT})"
 
 
 @pytest.mark.parametrize("url", ["h.example/fens", "HTTPS://H.EXAMPLE:443/a/../fens#part", key_of(FENS)])
