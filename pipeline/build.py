@@ -185,7 +185,7 @@ ASSEMBLE = (
     Step(
         Stage("shard", (SAMPLES,), (), partial(write_shard, kind=INTERLEAVED_KIND)),
         lambda config: [config.shards],
-        by_shard("select", "page", "image bytes"),
+        by_shard(SAMPLES, "select", "page", "image bytes"),
         shards=INTERLEAVED_KIND,
     ),
     Step(
@@ -209,7 +209,7 @@ ASSEMBLE = (
     Step(
         Stage("pair_shard", (PAIRS,), (), partial(write_shard, kind=PAIR_KIND)),
         lambda config: [config.shards],
-        by_shard("pair", "image", "image bytes"),
+        by_shard(PAIRS, "pair", "image", "image bytes"),
         shards=PAIR_KIND,
         wanted=writes_pairs,
     ),
@@ -222,7 +222,7 @@ ASSEMBLE = (
     Step(
         Stage("video_shard", (VIDEOS,), (), partial(write_shard, kind=VIDEO_KIND)),
         lambda config: [config.shards],
-        by_shard("clip", "clip", "clip bytes"),
+        by_shard(VIDEOS, "clip", "clip", "clip bytes"),
         shards=VIDEO_KIND,
         wanted=writes_videos,
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.sources import LIST, plan_splits, web_splits
 from pipeline.stage import Job
-from pipeline.tables import key_ranges
+from pipeline.tables import Table, key_ranges
 from pipeline.web import LISTED
 
 ROWS_PER_UNIT = 200_000
@@ -64,11 +64,12 @@ def by_listed(totals: Totals, job: Job) -> Sequence[Any]:
     return by_rows(LISTED.directory)(totals, job) if totals.rows[LISTED.directory] else []
 
 
-def by_shard(stage: str, sample: str, size: str) -> Plan:
-    """Plan shards: as many as the samples and bytes that a stage kept ask for, by what it counts them as."""
+def by_shard(table: Table, stage: str, sample: str, size: str) -> Plan:
+    """Plan shards: as many as the samples and bytes ask for that a stage kept, by what it counts them as."""
 
     def plan(totals: Totals, job: Job) -> Sequence[Any]:
-        samples, total_bytes = (totals.counts[stage, kind, ""] for kind in (sample, size))
+        samples = totals.counts[stage, sample, ""]
+        total_bytes = totals.bytes[table.directory] + totals.counts[stage, size, ""]
         wanted = max(1, -(-samples // job.config.shards.samples), -(-total_bytes // job.config.shards.max_bytes))
         return key_ranges(wanted) if samples else []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -72,6 +72,7 @@ CLIPS = Table(
 CUE_TYPE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 CUES = Table("work/cues", pa.schema([("key", pa.string()), ("url", pa.string()), ("cues", pa.list_(CUE_TYPE))]))
 """The cues of a track at `url`; `key` is of the video."""
+HTTP_HEADER_BYTES = 1 << 20
 NOT_WANTED = "not_wanted"
 """The dataset holds no videos: `videos.keep` is none."""
 NO_TEXT = "no_text"
@@ -120,11 +121,14 @@ def find_video(url: str, captures: Rows, ledger: Rows, listed: OptOut) -> tuple[
 def decode_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Cut the videos of a split into clips, and read its tracks."""
     config = output.job.config
+    # What was got from the web keeps to the limits of asking for it.
+    most = max(config.source.max_record_bytes, config.fetch.max_video_bytes + HTTP_HEADER_BYTES)
+    limits = replace(config.source, max_record_bytes=most)
     with OpenFiles() as files, MediaStore(output.folder, f"{unit.stage}-{unit.name}") as store:
         for row in inputs[VIDEO_WANTED.directory]:
             url, source = row["url"], Origin(**row["source"])
             set_aside = output.begin(int(row["key"][-16:], 16))
-            data = read_capture(files, source, config.source, output.folder) if set_aside is None else SET_ASIDE
+            data = read_capture(files, source, limits, output.folder) if set_aside is None else SET_ASIDE
             if isinstance(data, str):
                 output.reject(Rejected(DECODE, data, row["kind"], url, detail=set_aside or "", origin=source))
             elif row["kind"] == TRACK:
