@@ -54,7 +54,7 @@ from pipeline.tables import (
     VIDEOS,
     WANTED,
 )
-from pipeline.timeline import VideoConfig
+from pipeline.timeline import FRAMES, VideoConfig
 from pipeline.videos import CLIPS, CUES, VIDEO_WANTED, decode_videos, locate_videos, write_captioned
 from pipeline.web import LISTED, ORIGINAL, ledger_stamp
 from schemas import SCHEMA_VERSION
@@ -160,13 +160,18 @@ FETCH = (
     ),
     Step(
         Stage("locate_videos", (VIDEO_REFERENCES, CAPTURES, ASKED), (VIDEO_WANTED,), locate_videos),
-        lambda config: [stamped(config.rights), replace(VideoConfig(), keep=config.videos.keep)],
+        lambda config: [stamped(config.rights), replace(VideoConfig(), keep=FRAMES if writes_videos(config) else NONE)],
         by_rows(VIDEO_REFERENCES.directory, CAPTURES.directory),
         ask=VIDEO,
     ),
     Step(
         Stage("decode_videos", (VIDEO_WANTED,), (CLIPS, CUES), decode_videos),
-        lambda config: [replace(config.source, paths=()), config.videos, config.media],
+        lambda config: [
+            replace(config.source, paths=()),
+            replace(FetchConfig(), max_video_bytes=config.fetch.max_video_bytes),
+            config.videos,
+            replace(MediaConfig(), jpeg_quality=config.media.jpeg_quality),
+        ],
         by_split(VIDEO),
         wanted=writes_videos,
     ),
@@ -196,7 +201,7 @@ ASSEMBLE = (
     ),
     Step(
         Stage("count", (TEXTS,), (CANDIDATES,), count_pictures),
-        lambda config: [config.pairs],
+        lambda config: [replace(PairConfig(), max_pictures=config.pairs.max_pictures)],
         by_rows(TEXTS.directory),
         wanted=writes_pairs,
     ),
@@ -321,10 +326,10 @@ def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Tota
 
 
 FUNNEL = {
-    "": ("list", "settle", "read", "extract", "locate", "normalise"),
+    "": ("list", "settle", "read", "extract", "locate", "normalise", "locate_videos", "decode_videos"),
     INTERLEAVED: ("filter_images", "select", "shard"),
     IMAGE_TEXT: ("pair", "pair_shard"),
-    VIDEO_TEXT: ("locate_videos", "decode_videos", "clip", "video_shard"),
+    VIDEO_TEXT: ("clip", "video_shard"),
 }
 """The stages of the funnel: those that all kinds of shards share, and those of each kind."""
 
