@@ -66,10 +66,11 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Why a video, or a part of it, gave no clip."""
+    """Why a video, or a part of it, gave no clip; `clips` are those that are lost, what damage hides as one."""
 
     reason: str
     detail: str
+    clips: int = 1
 
 
 def sample_clips(
@@ -272,7 +273,7 @@ def collect(url: str, runs: Sequence[Run], decoder: Decoder) -> list[Clip | Unfi
         clips.append(Clip(start_s, timeline.second(run.end), rate, shape.width_px, shape.height_px, frames, data))
     lost = len(runs) - len(clips)
     if lost or timeline.damage:
-        clips.append(Unfit(timeline.damage or CORRUPT, f"{lost} of {len(runs)} clips lost"))
+        clips.append(Unfit(timeline.damage or CORRUPT, f"{lost} of {len(runs)} clips lost", max(1, lost)))
     return clips
 
 

@@ -7,8 +7,9 @@ pair     by picture: image rules × text rules → the picture with its best tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import groupby, islice
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -48,7 +49,8 @@ MAX_CANDIDATES = 10_000
 
 def write_texts(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Write the texts of the pictures of a range of documents."""
-    for _, rows in groupby(inputs[DOCUMENTS.directory], key=lambda row: row["key"]):
+    for number, (_, rows) in enumerate(groupby(inputs[DOCUMENTS.directory], key=lambda row: row["key"])):
+        output.begin(number)
         document = newest_first([document_from_row(row) for row in rows])[0]
         for image in document.items:
             if isinstance(image, ImageRef):
@@ -106,9 +108,12 @@ def count_shared(rows: Iterator[dict[str, Any]], limit: int) -> Iterator[tuple[d
 def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Give each picture of a range its text."""
     config = output.job.config
-    for rows, found in by_key(inputs, CANDIDATES.directory, MEDIA.directory):
+    weighed = first_of_key(inputs[CANDIDATES.directory], MAX_CANDIDATES, lambda row: (not row["text"], *by_page(row)))
+    tables = {**inputs, CANDIDATES.directory: weighed}
+    for number, (rows, found) in enumerate(by_key(tables, CANDIDATES.directory, MEDIA.directory)):
+        output.begin(number)
         media = media_from_row(found[0]) if found else None
-        candidates = sorted(islice(rows, MAX_CANDIDATES), key=lambda row: (row["page_url"], row["kind"], row["text"]))
+        candidates = sorted(rows, key=by_page)
         chosen = choose(candidates, media, config)
         if isinstance(chosen, Refusal):
             url, page = candidates[0]["url"], candidates[0]["page_url"]
@@ -117,7 +122,21 @@ def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
             assert media is not None
             output.keep(PAIR, "image")
             output.keep(PAIR, "image bytes", media.stored_bytes)
-            output.write(PAIRS, pair_row(chosen, candidates, media), 1024)
+            row = pair_row(chosen, candidates, media)
+            output.write(PAIRS, row, 1024 + sum(len(text["text"]) for text in row["texts"]))
+
+
+def by_page(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Order candidates by page and text."""
+    return row["page_url"], row["kind"], row["text"]
+
+
+def first_of_key(
+    rows: Iterable[dict[str, Any]], most: int, order: Callable[[dict[str, Any]], Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield the first `most` rows of each key in an order, so that what many pages refer to is never held whole."""
+    for _, same in groupby(rows, key=lambda row: row["key"]):
+        yield from heapq.nsmallest(most, same, key=order)
 
 
 def choose(candidates: list[dict[str, Any]], media: Media | None, config: Any) -> dict[str, Any] | Refusal:

@@ -25,6 +25,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from pipeline.media import CORRUPT, EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, TRUNCATED, UNSUPPORTED_FORMAT, UnfitError
+from schemas.video import MAX_FRAMES
 
 NOT_A_VIDEO = "not_a_video"
 NO_VIDEO_STREAM = "no_video_stream"
@@ -85,6 +86,8 @@ class VideoConfig:
             raise ValueError("fps is 0.01..60, min_clip_s at most max_clip_s and that at most 600")
         if self.max_clip_s * self.fps < 1 or self.max_clips < 1 or self.short_side_px < 0:
             raise ValueError("max_clip_s holds a frame or more, max_clips is 1 or more, short_side_px 0 or more")
+        if int(self.max_clip_s * self.fps) > MAX_FRAMES:
+            raise ValueError(f"max_clip_s holds at most {MAX_FRAMES} frames, so that fps times max_clip_s is no more")
 
 
 # FFmpeg knows 350 formats: playlists, scripts and lists of files among them. These are what browsers play and played.

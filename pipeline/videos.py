@@ -8,17 +8,20 @@ clip            references × clips × cues, by video: the text of each clip →
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import accumulate, chain, groupby
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.clips import Clip, Unfit, sample_clips
 from pipeline.documents import FILM, TRACK
-from pipeline.fetch import Rows, best_capture, by_key
+from pipeline.fetch import Rows, best_capture, by_key, moment
 from pipeline.folder import OpenFiles
 from pipeline.optout import OptOut, hold_lists
+from pipeline.pairs import first_of_key
 from pipeline.sources import place_of, read_capture
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit
 from pipeline.store import MediaStore
@@ -73,6 +76,10 @@ CUE_TYPE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text
 CUES = Table("work/cues", pa.schema([("key", pa.string()), ("url", pa.string()), ("cues", pa.list_(CUE_TYPE))]))
 """The cues of a track at `url`; `key` is of the video."""
 HTTP_HEADER_BYTES = 1 << 20
+MAX_PAGES = 1_000
+"""References to one video whose texts are looked at: a site may show one on all its pages."""
+MAX_TEXTS_CHARS = 100_000
+"""Characters of the texts of one video that go with each of its clips; of more, the best texts go."""
 NOT_WANTED = "not_wanted"
 """The dataset holds no videos: `videos.keep` is none."""
 NO_TEXT = "no_text"
@@ -125,7 +132,9 @@ def decode_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
     most = max(config.source.max_record_bytes, config.fetch.max_video_bytes + HTTP_HEADER_BYTES)
     limits = replace(config.source, max_record_bytes=most)
     with OpenFiles() as files, MediaStore(output.folder, f"{unit.stage}-{unit.name}") as store:
-        for row in inputs[VIDEO_WANTED.directory]:
+        for _, rows in groupby(inputs[VIDEO_WANTED.directory], key=lambda row: (row["key"], row["url"], row["kind"])):
+            # Several videos may have one track.
+            row = next(rows)
             url, source = row["url"], Origin(**row["source"])
             set_aside = output.begin(int(row["key"][-16:], 16))
             data = read_capture(files, source, limits, output.folder) if set_aside is None else SET_ASIDE
@@ -134,7 +143,8 @@ def decode_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
             elif row["kind"] == TRACK:
                 output.keep(DECODE, TRACK)
                 cues = [asdict(cue) for cue in parse_cues(data)]
-                output.write(CUES, {"key": key_of(row["video"]), "url": url, "cues": cues}, 256 + len(data))
+                for each in chain((row,), rows):
+                    output.write(CUES, {"key": key_of(each["video"]), "url": url, "cues": cues}, 256 + len(data))
             else:
                 write_clips(row, data, store, output)
 
@@ -147,7 +157,8 @@ def write_clips(row: Mapping[str, Any], data: bytes, store: MediaStore, output: 
         if isinstance(found, Unfit):
             # What was whole before the damage is kept: then a part is lost, and not the video.
             lost, source = "clip" if clips else FILM, Origin(**row["source"])
-            output.reject(Rejected(DECODE, found.reason, lost, url, detail=found.detail, origin=source))
+            for _ in range(found.clips if clips else 1):
+                output.reject(Rejected(DECODE, found.reason, lost, url, detail=found.detail, origin=source))
             continue
         output.begin(int(row["key"][-16:], 16))
         output.write(CLIPS, clip_row(found, row, store), 1024 + 256 * len(found.frames))
@@ -180,11 +191,17 @@ def file_part(media: Media, location: Origin) -> dict[str, Any]:
 
 def write_captioned(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Give each clip of a range of videos its text."""
-    for rows, clips, tracks in by_key(inputs, VIDEO_REFERENCES.directory, CLIPS.directory, CUES.directory):
-        pages = sorted((row for row in rows if row["kind"] == FILM), key=lambda row: row["page_url"])
-        if not pages:
-            continue
-        cues = [Cue(**cue) for track in sorted(tracks, key=lambda row: row["url"])[:1] for cue in track["cues"]]
+    films = (row for row in inputs[VIDEO_REFERENCES.directory] if row["kind"] == FILM)
+    spoken = (row for row in inputs[CUES.directory] if row["cues"])
+    tables = {
+        VIDEO_REFERENCES.directory: first_of_key(films, MAX_PAGES, by_page),
+        CLIPS.directory: inputs[CLIPS.directory],
+        CUES.directory: first_of_key(spoken, 1, lambda row: row["url"]),
+    }
+    found = by_key(tables, VIDEO_REFERENCES.directory, CLIPS.directory, CUES.directory)
+    for number, (pages, clips, tracks) in enumerate(found):
+        output.begin(number)
+        cues = [Cue(**cue) for track in tracks for cue in track["cues"]]
         for clip in sorted(clips, key=lambda clip: clip["start_s"]):
             texts = texts_of(pages, text_between(cues, clip["start_s"], clip["end_s"]))
             chosen = min(texts, key=rank, default=None)
@@ -194,12 +211,22 @@ def write_captioned(unit: Unit, inputs: Inputs, output: Output) -> None:
                 continue
             output.keep(CLIP, "clip")
             output.keep(CLIP, "clip bytes", sum(part["location"]["length"] for part in clip["parts"]))
-            output.write(VIDEOS, video_row(pages[0], clip, chosen, texts), 1024 + 256 * len(clip["parts"]))
+            size = 1024 + 256 * len(clip["parts"]) + sum(len(said.text) for said in texts)
+            output.write(VIDEOS, video_row(pages[0], clip, chosen, texts), size)
+
+
+def by_page(row: Mapping[str, Any]) -> tuple[str, float, str, int]:
+    """Order references by page, captures of one page the newest first."""
+    origin = row["origin"]
+    return row["page_url"], -moment(row["fetched"]).timestamp(), origin["file"], origin["offset"]
 
 
 def texts_of(pages: Sequence[Mapping[str, Any]], spoken: str) -> list[Said]:
     """Gather what is said of a clip: the cues over it, and what the pages say of its video."""
-    found = {Said(text["kind"], text["text"]): None for page in pages for text in page["texts"]}
+    found = list(dict.fromkeys(Said(text["kind"], text["text"]) for page in pages for text in page["texts"]))
+    if sum(len(said.text) for said in found) > MAX_TEXTS_CHARS:
+        chars = list(accumulate(len(said.text) for said in sorted(found, key=rank)))
+        found = sorted(found, key=rank)[: max(1, bisect_right(chars, MAX_TEXTS_CHARS))]
     return [*([Said(SPOKEN_TEXT, spoken)] if spoken else []), *found]
 
 

@@ -16,6 +16,11 @@ MAX_CUES = 50_000
 MAX_CUE_CHARS = 2_000
 """Characters of a cue's text; the rest is cut off."""
 
+MAX_REPEATED_LINES = 100
+"""Lines of a cue among which those that were said before are looked for; captions have two or three."""
+MAX_SAID_CHARS = 10_000
+"""Characters that are said in a stretch of time, about ten minutes of speech; cues behind them are left out."""
+
 TIME = r"(?:(\d{1,4}):)?([0-5]\d):([0-5]\d)[.,](\d{3})"
 TIMING = re.compile(rf"[ \t]*{TIME}[ \t]*-->[ \t]*{TIME}(?!\d)", re.ASCII)
 TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # of WebVTT, and the placing of SubRip
@@ -86,10 +91,16 @@ def text_between(cues: Sequence[Cue], start_s: float, end_s: float) -> str:
     Captions that roll up repeat the lines before: lines that stand at the end of what was said are not said again.
     """
     said: list[str] = []
+    chars = 0
     for cue in sorted(cues, key=lambda cue: cue.start_s):
         shared_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
         if shared_s > 0 and shared_s >= min(cue.end_s - cue.start_s, end_s - start_s) / 2:
             lines = cue.text.split("\n")
-            repeated = (size for size in range(len(lines), 0, -1) if said[-size:] == lines[:size])
-            said += lines[next(repeated, 0) :]
+            longest = min(len(lines), MAX_REPEATED_LINES)
+            repeated = (size for size in range(longest, 0, -1) if said[-size:] == lines[:size])
+            new = lines[next(repeated, 0) :]
+            chars += sum(len(line) + 1 for line in new)
+            if chars > MAX_SAID_CHARS:
+                break
+            said += new
     return " ".join(said)

@@ -479,7 +479,14 @@ def test_what_mp4_cannot_hold_is_kept_as_frames():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"keep": "all"}, {"fps": 0.0}, {"min_clip_s": 30.0}, {"max_clip_s": 0.5, "min_clip_s": 0.1}, {"max_clips": 0}],
+    [
+        {"keep": "all"},
+        {"fps": 0.0},
+        {"min_clip_s": 30.0},
+        {"max_clip_s": 0.5, "min_clip_s": 0.1},
+        {"max_clips": 0},
+        {"fps": 60.0},
+    ],
 )
 def test_config_says_what_cannot_be(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -1,5 +1,6 @@
 """Pairs over all pages: who shares a text, which text is chosen, and what becomes of every picture."""
 
+import itertools
 import json
 import random
 import tarfile
@@ -11,8 +12,8 @@ from web_dataset import WORDS
 
 from pipeline.build import BUILD, BuildConfig, run_steps
 from pipeline.folder import Folder
-from pipeline.pairs import MAX_CANDIDATES, count_shared
-from pipeline.stage import Job, gather, run_unit
+from pipeline.pairs import MAX_CANDIDATES, by_page, count_shared, first_of_key
+from pipeline.stage import Job, Pulse, gather, run_unit
 from pipeline.tables import MEDIA, REJECTED, KeyRange, stream_range
 from schemas.config import from_tree
 
@@ -131,6 +132,20 @@ def test_other_rules_leave_the_interleaved_shards_alone(archives, tmp_path):
     assert Path(tmp_path, "interleaved/manifest.json").exists()
 
 
+def test_each_picture_is_a_sign_of_life(archives, tmp_path, monkeypatch):
+    begun = []
+
+    class Counting(Pulse):
+        def beat(self, position):
+            begun.append(position)
+
+    build(archives / "a.warc.gz", tmp_path)
+    monkeypatch.setattr("pipeline.stage.PULSE", Counting())
+    folder = build(archives / "a.warc.gz", tmp_path, min_words=5)
+    assert begun[: len(SHARED) + 6] == list(range(len(SHARED) + 6))
+    assert len(begun) == len(SHARED) + 6 + len(pairs_of(folder))
+
+
 def rows_of(pictures, pages=1, kind="alt"):
     return [
         {"url": f"u{number}", "kind": kind, "page_url": f"p{page}", "text": "t"}
@@ -161,6 +176,27 @@ def test_a_text_of_a_million_pictures_is_not_held():
     assert seen == 11
     assert all(count == 11 for _, count in counted)
     assert seen == 1_000
+
+
+def test_a_picture_of_a_million_pages_is_not_held():
+    rows = (
+        {"key": key, "page_url": f"p{(7 * n) % 10:03d}", "kind": "alt", "text": ""} for key in "ab" for n in range(10)
+    )
+    assert [(row["key"], row["page_url"]) for row in first_of_key(rows, 2, by_page)] == [
+        (key, page) for key in "ab" for page in ("p000", "p001")
+    ]
+    endless = ({"key": "a" if n < 5 else "b", "page_url": "p", "kind": "alt", "text": ""} for n in itertools.count())
+    assert next(first_of_key(endless, 1, by_page))["key"] == "a"
+
+
+def test_another_preset_counts_nothing_anew(archives, tmp_path):
+    counted, paired = (Path(tmp_path, "work/done", stage) for stage in ("count", "pair"))
+    build(archives / "a.warc.gz", tmp_path)
+    before = [sorted(path.name for path in stage.iterdir()) for stage in (counted, paired)]
+    build(archives / "a.warc.gz", tmp_path, preset="align")
+    after = [sorted(path.name for path in stage.iterdir()) for stage in (counted, paired)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
 
 
 def test_a_picture_of_very_many_texts_is_bounded(archives, tmp_path):

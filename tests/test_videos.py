@@ -11,10 +11,13 @@ from web_dataset import WORDS, build_here, list_of
 from web_server import Reply, WebServer
 
 from pipeline.build import BUILD, BuildConfig, run_steps
+from pipeline.clips import Unfit, sample_clips
 from pipeline.folder import Folder
 from pipeline.stage import Job, gather, run_unit
 from pipeline.tables import REJECTED, KeyRange, stream_range
+from pipeline.videos import MAX_TEXTS_CHARS, texts_of
 from schemas.config import from_tree
+from schemas.document import Said
 
 HOST = "http://site.example"
 EVERYTHING = KeyRange("", "")
@@ -69,17 +72,17 @@ LOST = {
 }
 
 
-def archive(files, path):
-    records = [member(record(http(HTML), url=f"{HOST}/films.html"))]
+def archive(files, path, html=HTML):
+    records = [member(record(http(html), url=f"{HOST}/films.html"))]
     records += [member(record(http(data, kind), url=f"{HOST}/{name}")) for name, (data, kind) in files.items()]
     path.write_bytes(b"".join(records))
     return path
 
 
-def build(source, out, **videos):
+def build(source, out, others=None, **videos):
     """Build a dataset with videos in this process; gives its folder."""
     tree = {"source": {"paths": [str(source)]}, "videos": {"keep": "frames", "max_clip_s": 3.0} | videos}
-    job = Job(Folder(str(out)), from_tree(BuildConfig, tree, "test"))
+    job = Job(Folder(str(out)), from_tree(BuildConfig, tree | (others or {}), "test"))
 
     def execute(stage, units, done):
         for unit in units:
@@ -138,6 +141,59 @@ def test_without_videos_there_are_none(files, tmp_path):
     videos = {*files, "gone.mp4"} - {"a.jpg"}
     assert lost_of(tmp_path / "out") == dict.fromkeys(videos, ("locate_videos", "not_wanted"))
     assert Path(tmp_path, "out/interleaved/manifest.json").exists()
+
+
+def test_a_track_of_two_videos_counts_once(files, tmp_path):
+    tracks = "<track kind=captions src=a-empty.vtt><track kind=captions src=cues.vtt>"
+    films = (video("spoken.mp4", tracks), video("bare.mp4", tracks))
+    more = files | {"a-empty.vtt": (b"WEBVTT\n", "text/vtt")}
+    build(archive(more, tmp_path / "a.warc.gz", article(*films)), tmp_path / "out")
+    assert {told["caption"] for told, _ in clips_of(tmp_path / "out").values()} == {
+        "A grey square grows light.",
+        "It is almost white.",
+    }
+    manifest = json.loads(Path(tmp_path, "out/videos/manifest.json").read_text())
+    rows = {(row["stage"], row["kind"]): (row["seen"], row["kept"]) for row in manifest["funnel"]}
+    assert rows["locate_videos", "track"] == rows["decode_videos", "track"] == (2, 2)
+    assert rows["locate_videos", "video"] == rows["decode_videos", "video"] == (2, 2)
+    assert rows["decode_videos", "clip"][1] == rows["clip", "clip"][0]
+
+
+@pytest.mark.parametrize(
+    ("tree", "again"),
+    [
+        ({"fetch": {"max_video_bytes": 1_000_000}}, True),
+        ({"media": {"jpeg_quality": 80}}, True),
+        ({"media": {"short_side_px": 100}}, False),
+        ({"pairs": {"preset": "align"}}, False),
+    ],
+)
+def test_videos_are_decoded_again_when_it_matters(files, tmp_path, tree, again):
+    source = archive(files, tmp_path / "a.warc.gz")
+    before = build(source, tmp_path / "out").names("work/done/decode_videos")
+    after = build(source, tmp_path / "out", tree).names("work/done/decode_videos")
+    assert (before != after) == again
+
+
+def test_each_clip_that_is_lost_counts(files, tmp_path, monkeypatch):
+    def lose(*given):
+        yield next(sample_clips(*given))
+        yield Unfit("corrupt", "2 of 3 clips lost", 2)
+
+    monkeypatch.setattr("pipeline.videos.sample_clips", lose)
+    build(archive(files, tmp_path / "a.warc.gz", article(video("spoken.mp4", "", "A square"))), tmp_path / "out")
+    manifest = json.loads(Path(tmp_path, "out/videos/manifest.json").read_text())
+    (row,) = (row for row in manifest["funnel"] if (row["stage"], row["kind"]) == ("decode_videos", "clip"))
+    assert (row["seen"], row["kept"], row["rejected"]) == (3, 1, {"corrupt": 2})
+
+
+def test_texts_of_a_video_on_many_pages_are_bounded():
+    pages = [{"texts": [{"kind": "transcript", "text": f"{n:03d}" * 1000}]} for n in range(100)]
+    pages.append({"texts": [{"kind": "caption", "text": "A square"}]})
+    found = texts_of(pages, "Said")
+    assert found[:2] == [Said("cues", "Said"), Said("caption", "A square")]
+    assert MAX_TEXTS_CHARS / 2 < sum(len(said.text) for said in found[1:]) <= MAX_TEXTS_CHARS
+    assert texts_of(pages[::-1], "Said") == found
 
 
 def test_the_web_gives_the_same_clips(files, tmp_path):

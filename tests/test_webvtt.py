@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import webvtt
-from pipeline.webvtt import Cue, parse_cues, text_between
+from pipeline.webvtt import MAX_SAID_CHARS, Cue, parse_cues, text_between
 
 WEBVTT = """\ufeffWEBVTT - a title
 Kind: captions
@@ -97,6 +97,13 @@ def test_texts_of_a_clip():
     assert text_between(cues, 4, 9) == ""
     assert text_between([Cue(0, 100, "all along")], 40, 60) == "all along"
     assert text_between([Cue(0, 9, "x")], 9, 9) == ""
+
+
+def test_what_is_said_in_a_stretch_is_bounded():
+    cues = [Cue(0, 24, "\n".join(f"{number} {line}" for line in range(400))) for number in range(50)]
+    said = text_between(cues, 0, 24)
+    assert said.startswith("0 0 0 1")
+    assert MAX_SAID_CHARS / 2 < len(said) <= MAX_SAID_CHARS
 
 
 def test_captions_that_roll_up_are_said_once():
