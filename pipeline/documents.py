@@ -16,7 +16,7 @@ from pipeline.rights import RightsConfig, refuse_headers, refuse_meta
 from pipeline.sources import Capture, Split, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
 from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES, VIDEO_REFERENCES
-from schemas.document import Document, ImageRef, VideoRef, document_to_row, said_rows
+from schemas.document import Document, ImageRef, Track, VideoRef, document_to_row, said_rows
 from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
 STAGE = "extract"
@@ -97,6 +97,7 @@ def write_video(video: VideoRef, document: Document, output: Output) -> None:
         "url": video.url,
         "video": video.url,
         "kind": FILM,
+        "rank": 0,
         "page_url": document.url,
         "texts": said_rows(video.texts),
         "language": document.language,
@@ -105,10 +106,20 @@ def write_video(video: VideoRef, document: Document, output: Output) -> None:
         "fetched": document.fetched,
     }
     output.write(VIDEO_REFERENCES, row, 512 + sum(len(text.text) for text in video.texts))
-    for track in video.tracks:
-        if track.kind in SPOKEN:
-            told = {"key": key_of(track.url), "url": track.url, "kind": TRACK, "texts": []}
-            output.write(VIDEO_REFERENCES, row | told)
+    # A track in the language of the page goes before one in no language, and that before all others.
+    tracks = sorted(
+        (track for track in video.tracks if track.kind in SPOKEN),
+        key=lambda track: (not speaks(track, document.language), track.language != "", SPOKEN.index(track.kind)),
+    )
+    for rank, track in enumerate(tracks):
+        told = {"key": key_of(track.url), "url": track.url, "kind": TRACK, "rank": rank, "texts": []}
+        output.write(VIDEO_REFERENCES, row | told)
+
+
+def speaks(track: Track, language: str) -> bool:
+    """Tell whether a track is in the language of its page, whatever their regions."""
+    own, page = (name.lower().partition("-")[0] for name in (track.language, language))
+    return own != "" and own == page
 
 
 def capture_name(document: Document) -> str:

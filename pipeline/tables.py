@@ -74,6 +74,7 @@ VIDEO_REFERENCES = Table(
             ("url", pa.string()),
             ("video", pa.string()),
             ("kind", pa.string()),
+            ("rank", pa.int32()),
             ("page_url", pa.string()),
             ("texts", pa.list_(SAID_TYPE)),
             ("language", pa.string()),
@@ -83,7 +84,8 @@ VIDEO_REFERENCES = Table(
         ]
     ),
 )
-"""A video that a document refers to, or a track of the video at `video`; `key` is of its own `url`."""
+"""A video that a document refers to, or a track of the video at `video`; `key` is of its own `url`. The `rank` of a
+track is 0 for the one that is read best with its page."""
 CAPTURES = Table(
     "work/captures",
     pa.schema(

@@ -53,6 +53,7 @@ VIDEO_WANTED = Table(
             ("url", pa.string()),
             ("video", pa.string()),
             ("kind", pa.string()),
+            ("rank", pa.int32()),
             ("source", ORIGIN_TYPE),
             ("fetched", TIME_TYPE),
         ]
@@ -73,7 +74,10 @@ CLIPS = Table(
 )
 """A clip of a video by its files in the media store; `key` is of the video."""
 CUE_TYPE = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
-CUES = Table("work/cues", pa.schema([("key", pa.string()), ("url", pa.string()), ("cues", pa.list_(CUE_TYPE))]))
+CUES = Table(
+    "work/cues",
+    pa.schema([("key", pa.string()), ("url", pa.string()), ("rank", pa.int32()), ("cues", pa.list_(CUE_TYPE))]),
+)
 """The cues of a track at `url`; `key` is of the video."""
 HTTP_HEADER_BYTES = 1 << 20
 MAX_PAGES = 1_000
@@ -101,9 +105,9 @@ def locate_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
             continue
         output.keep(LOCATE, first["kind"])
         place, source, fetched = found
-        for kind, video in sorted({(row["kind"], row["video"]) for row in references}):
+        for rank, kind, video in sorted({(row["rank"], row["kind"], row["video"]) for row in references}):
             told = {"url": first["url"], "kind": kind, "video": video, "source": source, "fetched": fetched}
-            output.write(VIDEO_WANTED, {"key": place} | told)
+            output.write(VIDEO_WANTED, {"key": place, "rank": rank} | told)
 
 
 def find_video(url: str, captures: Rows, ledger: Rows, listed: OptOut) -> tuple[str, Any, Any] | Refusal:
@@ -144,7 +148,8 @@ def decode_videos(unit: Unit, inputs: Inputs, output: Output) -> None:
                 output.keep(DECODE, TRACK)
                 cues = [asdict(cue) for cue in parse_cues(data)]
                 for each in chain((row,), rows):
-                    output.write(CUES, {"key": key_of(each["video"]), "url": url, "cues": cues}, 256 + len(data))
+                    told = {"key": key_of(each["video"]), "url": url, "rank": each["rank"]}
+                    output.write(CUES, told | {"cues": cues}, 256 + len(data))
             else:
                 write_clips(row, data, store, output)
 
@@ -196,7 +201,7 @@ def write_captioned(unit: Unit, inputs: Inputs, output: Output) -> None:
     tables = {
         VIDEO_REFERENCES.directory: first_of_key(films, MAX_PAGES, by_page),
         CLIPS.directory: inputs[CLIPS.directory],
-        CUES.directory: first_of_key(spoken, 1, lambda row: row["url"]),
+        CUES.directory: first_of_key(spoken, 1, lambda row: (row["rank"], row["url"])),
     }
     found = by_key(tables, VIDEO_REFERENCES.directory, CLIPS.directory, CUES.directory)
     for number, (pages, clips, tracks) in enumerate(found):

@@ -126,6 +126,19 @@ def test_clips_have_the_text_that_is_said_over_them(files, tmp_path):
     assert lost_of(tmp_path / "out") == LOST
 
 
+def test_the_track_in_the_language_of_the_page_speaks(files, tmp_path):
+    foreign = CUES.replace("A grey square grows light.", "Ein graues Quadrat wird hell.").encode()
+    tracks = "<track src=a-de.vtt srclang=de><track src=b-xx.vtt srclang=fr><track src=c-en.vtt srclang=en-GB>"
+    html = article(video("spoken.mp4", tracks))
+    records = [member(record(http(html), url=f"{HOST}/films.html"))]
+    held = {"spoken.mp4": files["spoken.mp4"], "a.jpg": files["a.jpg"]}
+    held |= {"a-de.vtt": (foreign, "text/vtt"), "b-xx.vtt": (foreign, "text/vtt"), "c-en.vtt": files["cues.vtt"]}
+    records += [member(record(http(data, kind), url=f"{HOST}/{name}")) for name, (data, kind) in held.items()]
+    (tmp_path / "a.warc.gz").write_bytes(b"".join(records))
+    build(tmp_path / "a.warc.gz", tmp_path / "out")
+    assert clips_of(tmp_path / "out")["spoken.mp4", 0.0][0]["caption"] == "A grey square grows light."
+
+
 def test_clips_can_be_cut_files(files, tmp_path):
     build(archive(files, tmp_path / "a.warc.gz"), tmp_path / "out", keep="clips")
     parts = {name: parts for (name, _), (_, parts) in clips_of(tmp_path / "out").items()}
