@@ -13,28 +13,40 @@ that was got, refused or failed for good is not asked for again.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from pipeline.download import REFUSED_ADDRESS, TOO_MANY_BYTES
 from pipeline.fetch import best_capture, by_key
 from pipeline.folder import Folder
-from pipeline.hosts import greet_hosts
+from pipeline.hosts import TOO_SLOW_A_HOST, greet_hosts
 from pipeline.optout import hold_lists
+from pipeline.rights import (
+    CONTENT_SIGNAL,
+    CONTENT_USAGE,
+    META_ROBOTS,
+    ROBOTS_DISALLOWED,
+    TDM_RESERVATION,
+    X_ROBOTS_TAG,
+)
 from pipeline.stage import Execute, Inputs, Job, Output, Stage, Unit, fingerprint, marker_name
 from pipeline.tables import ASKED, CAPTURES, REFERENCES, VIDEO_REFERENCES, KeyRange, Table, key_ranges, parts_of
-from pipeline.turns import download_lanes
+from pipeline.turns import TOO_MANY_REDIRECTS, download_lanes
 from pipeline.web import (
     HOST_CHARS,
     HOSTS,
     LISTED,
     is_settled,
     lanes_table,
+    last_said,
     newest,
     queue_table,
     recover,
     requests_table,
     write_request,
 )
-from schemas.asked import COUNTED_AS, IMAGE, PAGE, VIDEO
+from schemas.asked import COUNTED_AS, FAILED, IMAGE, PAGE, REFUSED, VIDEO, Asked
 from schemas.config import to_tree
 from schemas.page import KEY_CHARS
 
@@ -53,6 +65,17 @@ SOUGHT_IN = {
     VIDEO: (VIDEO_REFERENCES, CAPTURES, ASKED),
 }
 """Where it says what is wanted, and then what is at hand."""
+SWITCHES = {
+    ROBOTS_DISALLOWED: "robots",
+    CONTENT_SIGNAL: "preferences",
+    CONTENT_USAGE: "preferences",
+    X_ROBOTS_TAG: "tags",
+    META_ROBOTS: "tags",
+    TDM_RESERVATION: "tdm",
+}
+"""Which field of `RightsConfig` makes a refusal count."""
+MAX_BYTES = {PAGE: "max_page_bytes", IMAGE: "max_bytes", VIDEO: "max_video_bytes"}
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def ask_web(job: Job, kind: str, rows: int, execute: Execute) -> None:
@@ -139,8 +162,29 @@ def to_ask(inputs: Inputs, job: Job, kind: str) -> Iterator[tuple[str, str]]:
     wanted, *held = SOUGHT_IN[kind]
     listed = hold_lists(job.config.rights)
     for rows, *found in by_key(inputs, wanted.directory, *(table.directory for table in held)):
-        url, asked = rows[0]["url"], newest(found[-1], kind)
+        url, asked, last = rows[0]["url"], newest(found[-1], kind), last_said(found[-1], kind)
         at_hand = kind != PAGE and not isinstance(best_capture(found[0]), str)
-        settled = at_hand or is_settled(asked, settings) or listed.refuse(url) is not None
+        # What was got before may be of other settings, and may have gone since.
+        lost = last is not None and last.outcome in (REFUSED, FAILED)
+        lifted = lost and last is not None and is_lifted(last, job.config)
+        done = not lifted if lost else is_settled(asked, settings)
+        settled = at_hand or done or listed.refuse(url) is not None
         if url.startswith("http") and not settled:
-            yield url, asked.reason if asked else ""
+            yield url, last.reason if last else ""
+
+
+def is_lifted(asked: Asked, config: Any) -> bool:
+    """Tell whether a URL was refused, or failed, for something that the settings do not hold against it any more."""
+    if asked.reason in SWITCHES:
+        return not getattr(config.rights, SWITCHES[asked.reason])
+    if asked.reason == REFUSED_ADDRESS:
+        return bool(config.fetch.allow_private)
+    number = NUMBER.search(asked.detail)
+    if number is None:
+        return False
+    told = float(number[0])
+    if asked.reason == TOO_SLOW_A_HOST:
+        return told <= float(config.fetch.max_crawl_delay_s)
+    if asked.reason == TOO_MANY_BYTES:
+        return told < int(getattr(config.fetch, MAX_BYTES[asked.kind]))
+    return asked.reason == TOO_MANY_REDIRECTS and told < int(config.fetch.max_redirects)

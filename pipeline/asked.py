@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from pipeline.ask import to_ask
+from pipeline.ask import SOUGHT_IN, to_ask
 from pipeline.folder import CONFIG_FILE, Folder, UserError
 from pipeline.report import printable
 from pipeline.stage import Job
-from pipeline.tables import ASKED, CAPTURES, REFERENCES, KeyRange, parts_of, stream_range
+from pipeline.tables import ASKED, REFERENCES, KeyRange, parts_of, stream_range
+from pipeline.timeline import NONE
 from pipeline.urls import host_of
 from pipeline.web import newest
 from schemas.asked import FAILED, GOT, IMAGE, PAGE, PASSING, REFUSED, VIDEO, Asked
@@ -62,20 +63,25 @@ def count_hosts(folder: Folder) -> list[HostCount]:
 
 
 def describe_wanted(folder: Folder, config: Any) -> str:
-    """Say how many images the web would be asked for, and how long it would take at least.
+    """Say how many images, and videos where they are wanted, the web would be asked for, and how long at least.
 
     Needs the documents; before them nobody knows. The hosts' own Crawl-delay is known only when they are asked.
     """
     job = Job(folder, config)
-    inputs = {table.directory: stream_range(folder, table, EVERYTHING) for table in (REFERENCES, CAPTURES, ASKED)}
-    hosts = Counter(host_of(url) for url, _ in to_ask(inputs, job, IMAGE))
+    hosts: Counter[str] = Counter()
+    counted = []
+    for kind in (IMAGE, VIDEO) if config.videos.keep != NONE else (IMAGE,):
+        inputs = {table.directory: stream_range(folder, table, EVERYTHING) for table in SOUGHT_IN[kind]}
+        found = Counter(host_of(url) for url, _ in to_ask(inputs, job, kind))
+        hosts += found
+        counted.append(f"{found.total():,} {kind}(s)")
     if not hosts:
         extracted = parts_of(folder, REFERENCES)
         return "would ask the web for nothing" if extracted else "what the web is asked for is known after `extract`"
     (largest, most), *_ = hosts.most_common(1)
     seconds = min(most * config.fetch.delay_s, config.fetch.host_budget_s)
     pace = f"{seconds:,.0f} s at least, for {most:,} of {largest} at {config.fetch.delay_s:g} s each"
-    return f"would ask the web for {hosts.total():,} image(s) of {len(hosts):,} host(s): {pace}"
+    return f"would ask the web for {' and '.join(counted)} of {len(hosts):,} host(s): {pace}"
 
 
 def print_status(folder: Folder, as_json: bool) -> None:

@@ -38,7 +38,8 @@ def locate_media(unit: Unit, inputs: Inputs, output: Output) -> None:
     for references, captures, ledger in by_key(inputs, REFERENCES.directory, CAPTURES.directory, ASKED.directory):
         url = references[0]["url"]
         found, asked = best_capture(captures), newest(ledger, IMAGE)
-        if refusal := listed.refuse(url):
+        led_to = asked.final_url if asked and asked.outcome == GOT and isinstance(found, str) else ""
+        if refusal := listed.refuse(url) or listed.refuse(led_to):
             write_media(Media(url, MISSING, refusal.reason, refusal.detail), LOCATE, output)
         elif isinstance(found, str) and asked is not None and asked.outcome == GOT:
             locate_in_web(asked, output)

@@ -44,17 +44,19 @@ HOSTS_AT_ONCE = 512
 ROWS_AT_ONCE = 50_000
 TOO_SLOW_A_HOST = "crawl_delay_too_long"
 PARSED = 64
+ROBOTS_FILE, TDM_FILE = "robots.txt", "tdmrep.json"
 LASTING = {REFUSED_ADDRESS, TOO_MANY_BYTES, TOO_MANY_HEADERS, BAD_ENCODING}
 """Reasons of the client that another try does not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a host allows; `failure` says why it could not be asked at all."""
+    """What a host allows; `failure` says why it could not be asked at all, `files` which of its files were wanted."""
 
     robots: Robots
     tdmrep: Tdmrep
     failure: str = ""
+    files: tuple[str, ...] = (ROBOTS_FILE, TDM_FILE)
 
     def refuse(self, url: str, rights: RightsConfig) -> Refusal | None:
         """Judge a URL of the host."""
@@ -63,15 +65,15 @@ class Rules:
     def to_text(self) -> str:
         """Write the rules for a table."""
         robots = self.robots
-        told = [robots.status, robots.text, robots.unavailable, robots.crawl_delay_s, self.tdmrep.text, self.failure]
-        return json.dumps(told, ensure_ascii=False)
+        told = [robots.status, robots.text, robots.unavailable, robots.crawl_delay_s, self.tdmrep.text]
+        return json.dumps([*told, self.failure, self.files], ensure_ascii=False)
 
     @classmethod
     @functools.lru_cache(maxsize=PARSED)
     def from_text(cls, text: str) -> Rules:
         """Read what `to_text` wrote."""
-        status, rules, unavailable, delay_s, reserved, failure = json.loads(text)
-        return cls(Robots(status, rules, unavailable, delay_s), Tdmrep(reserved), failure)
+        status, rules, unavailable, delay_s, reserved, failure, *files = json.loads(text)
+        return cls(Robots(status, rules, unavailable, delay_s), Tdmrep(reserved), failure, *map(tuple, files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,9 @@ async def ask_hosts(hosts: Sequence[Host], fetch: FetchConfig, rights: RightsCon
     places = asyncio.Semaphore(fetch.in_flight)
 
     async def ask(client: Client, host: Host) -> Rules:
-        if host.known and not (said := Rules.from_text(host.known)).failure and not said.robots.unavailable:
+        said = Rules.from_text(host.known) if host.known else None
+        # What was heard while some refusals were not honoured says nothing of these.
+        if said and not said.failure and not said.robots.unavailable and {*files_for(rights)} <= {*said.files}:
             return said
         return await ask_host(client, host, fetch, rights, places)
 
@@ -141,6 +145,11 @@ async def ask_hosts(hosts: Sequence[Host], fetch: FetchConfig, rights: RightsCon
             return await asyncio.gather(*(ask(client, host) for host in hosts))
         finally:
             beating.cancel()
+
+
+def files_for(rights: RightsConfig) -> tuple[str, ...]:
+    """Name the files of a host that say what is honoured."""
+    return (ROBOTS_FILE,) * (rights.robots or rights.preferences) + (TDM_FILE,) * rights.tdm
 
 
 async def beat() -> None:
@@ -156,7 +165,8 @@ async def ask_host(
     """Ask one host for its robots.txt and its tdmrep.json, by the scheme of its first request."""
     root = f"{host.requests[0]['at'].partition('://')[0]}://{host.name}"
     robots, tdmrep = Robots(404), Tdmrep()
-    if rights.robots or rights.preferences:
+    files = files_for(rights)
+    if ROBOTS_FILE in files:
         async with places:
             answer = await follow(client, f"{root}/robots.txt")
         if answer.reason and not answer.status and host_of(answer.url) == host.name:
@@ -168,7 +178,7 @@ async def ask_host(
         async with places:
             answer = await follow(client, reservations)
         tdmrep = parse_tdmrep(answer.body) if answer.status == 200 and not answer.reason else tdmrep
-    return Rules(robots, tdmrep)
+    return Rules(robots, tdmrep, files=files)
 
 
 async def follow(client: Client, url: str) -> Answer:
@@ -198,6 +208,7 @@ class Desk:
         self.kind = kind
         self.number = number
         self.rights: RightsConfig = output.job.config.rights
+        self.listed = hold_lists(self.rights)
         self.fetch: FetchConfig = output.job.config.fetch
         self.bearable = self.most_of(self.fetch.delay_s)
 
@@ -228,7 +239,7 @@ class Desk:
         elif rules.failure:
             outcome = FAILED if rules.failure in LASTING else PASSING
             self.write(row, outcome, rules.failure, "asked for robots.txt")
-        elif refusal := hold_lists(self.rights).refuse(url):
+        elif refusal := self.listed.refuse(url):
             self.write(row, REFUSED, refusal.reason, refusal.detail)
         elif refusal := rules.refuse(url, self.rights):
             self.write(row, PASSING if rules.robots.unavailable else REFUSED, refusal.reason, refusal.detail)

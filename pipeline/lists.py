@@ -51,7 +51,8 @@ def read_list(split: Split) -> Iterator[str | Rejected]:
             begun, at = at, at + len(line)
             if not line.endswith(b"\n"):
                 at += skip_line(stream)
-            text = line.decode("utf-8", "replace").strip()
+            text = line.decode("utf-8", "replace")
+            text = (text if begun else text.removeprefix("\ufeff")).strip()
             url = clean_url(text)
             if url is not None and url.startswith("http"):
                 yield url

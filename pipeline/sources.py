@@ -44,6 +44,7 @@ FILES_PER_SPLIT = 256
 LIST_BYTES = 8 << 20
 TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 ROWS_PER_SPLIT = 2_000
+SPLITS_PER_GROUP = 16  # a split reads its row group from the start, so that more of them would cost their square
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,9 @@ def parquet_splits(file: str, stamp: str, config: SourceConfig) -> list[Split]:
     try:
         with open_input(file) as stream:
             parquet = pq.ParquetFile(stream)
-            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+            schema, told = parquet.schema_arrow, parquet.metadata
+            rows = told.num_rows
+            largest = max((told.row_group(group).num_rows for group in range(told.num_row_groups)), default=0)
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a Parquet file ({str(error).splitlines()[0]})") from None
     for name in (config.url_column, config.html_column):
@@ -243,10 +246,8 @@ def parquet_splits(file: str, stamp: str, config: SourceConfig) -> list[Split]:
             )
         if schema.field(name).type not in TEXTS:
             raise UserError(f"{file}: column '{name}' holds {schema.field(name).type}, not text or bytes")
-    return [
-        Split(PARQUET, file, first, min(first + ROWS_PER_SPLIT, rows), stamp)
-        for first in range(0, rows, ROWS_PER_SPLIT)
-    ]
+    step = max(ROWS_PER_SPLIT, -(-largest // SPLITS_PER_GROUP))
+    return [Split(PARQUET, file, first, min(first + step, rows), stamp) for first in range(0, rows, step)]
 
 
 def read_split(split: Split, config: SourceConfig, folder: Folder) -> Iterator[Page | Capture | Rejected]:

@@ -29,7 +29,7 @@ from pipeline.download import Answer, Client
 from pipeline.hosts import LASTING, Rules
 from pipeline.lanes import Again, Done, Lane, Request, Turn, run_lanes
 from pipeline.media import normalise_image
-from pipeline.optout import hold_lists
+from pipeline.optout import OptOut, hold_lists
 from pipeline.rights import refuse_headers
 from pipeline.sources import PAGE_TYPES, looks_like_html
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
@@ -54,6 +54,8 @@ from schemas.page import key_of
 STAGE = "download"
 AT_ONCE = 50_000
 """Requests that are worth a batch; the next ones wait until these are done. A lane has no more than `ROWS_AT_ONCE`."""
+RULES_CHARS = 64_000_000
+"""Characters of hosts' rules that end a batch too."""
 OK = 200
 REDIRECTS = {301, 302, 303, 307, 308}
 LATER = {408, 425, 429, 500, 502, 503, 504}
@@ -61,6 +63,8 @@ LATER = {408, 425, 429, 500, 502, 503, 504}
 NO_LOCATION = "redirect_without_location"
 TOO_MANY_REDIRECTS = "too_many_redirects"
 NOT_A_PAGE = "not_a_page"
+Batch = list[dict[str, Any]]
+Shares = dict[str, dict[str, Any]]
 ACCEPT = {
     IMAGE: "image/avif,image/webp,image/*;q=0.8,*/*;q=0.5",
     PAGE: "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1",
@@ -91,24 +95,30 @@ def download_lanes(unit: Unit, inputs: Inputs, output: Output, *, kind: str, num
     name = f"{ORIGINAL if kind == IMAGE and config.fetch.keep == ORIGINAL else kind}-{unit.name}"
     recover(output.folder, name)
     done = keys_in_log(output, name)
-    lanes = {row["key"][:HOST_CHARS]: row for row in inputs[lanes_table(number).directory]}
     rows = (row for row in inputs[queue_table(number).directory] if row["key"][HOST_CHARS:] not in done)
     with WebLog(output.folder, name) as log, ThreadPoolExecutor(1) as decoder:
         download = Download(output, log, decoder, kind, number)
-        for batch in batches(rows):
-            asyncio.run(download.run(batch, lanes))
+        for batch, shares in batches(rows, inputs[lanes_table(number).directory]):
+            asyncio.run(download.run(batch, shares))
 
 
-def batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Cut the rows of a queue between lanes: what a lane has used of its time and patience holds for all of it."""
-    batch: list[dict[str, Any]] = []
-    for _, lane in groupby(rows, key=lambda row: row["key"][:HOST_CHARS]):
+def batches(rows: Iterable[dict[str, Any]], lanes: Iterable[dict[str, Any]]) -> Iterator[tuple[Batch, Shares]]:
+    """Cut the rows of a queue between lanes: what a lane has used of its time and patience holds for all of it.
+
+    Both are sorted by key, and each batch comes with its lanes alone: rules may be long, and hosts many.
+    """
+    batch: Batch = []
+    shares: Shares = {}
+    rules_chars, found = 0, iter(lanes)
+    for key, lane in groupby(rows, key=lambda row: str(row["key"][:HOST_CHARS])):
+        shares[key] = next(share for share in found if share["key"][:HOST_CHARS] == key)
         batch.extend(lane)
-        if len(batch) >= AT_ONCE:
-            yield batch
-            batch = []
+        rules_chars += len(shares[key]["rules"])
+        if len(batch) >= AT_ONCE or rules_chars >= RULES_CHARS:
+            yield batch, shares
+            batch, shares, rules_chars = [], {}, 0
     if batch:
-        yield batch
+        yield batch, shares
 
 
 def keys_in_log(output: Output, name: str) -> set[str]:
@@ -131,6 +141,7 @@ class Download:
     number: int
     config: Any = field(init=False)
     settings: str = field(init=False)
+    listed: OptOut = field(init=False)
     decoding: threading.Lock = field(default_factory=threading.Lock)
     client: Client = field(init=False)
     rules: dict[str, Rules] = field(init=False)
@@ -139,8 +150,9 @@ class Download:
     def __post_init__(self) -> None:
         self.config = self.output.job.config
         self.settings = fingerprint(to_tree(self.config.media))
+        self.listed = hold_lists(self.config.rights)
 
-    async def run(self, batch: list[dict[str, Any]], shares: dict[str, dict[str, Any]]) -> None:
+    async def run(self, batch: Batch, shares: Shares) -> None:
         """Ask for a batch of rows of the queue."""
         lanes: dict[str, Lane] = {}
         self.rules, self.before = {}, []
@@ -184,7 +196,7 @@ class Download:
     async def answer_turn(self, lane: Lane, request: Request, answer: Answer) -> Turn[Entry | Moved]:
         """Say what an answer means for its lane, and keep what was got."""
         fetch = self.config.fetch
-        verdict = judge(answer, request, self.rules[lane.key], self.kind, self.config)
+        verdict = judge(answer, request, self.rules[lane.key], self.kind, self.config, self.listed)
         match verdict:
             case Retry():
                 return Again(request, verdict.after_s, trouble=True)
@@ -254,7 +266,9 @@ class Retry:
     after_s: float
 
 
-def judge(answer: Answer, request: Request, rules: Rules, kind: str, config: Any) -> Asked | Moved | Retry:
+def judge(
+    answer: Answer, request: Request, rules: Rules, kind: str, config: Any, listed: OptOut
+) -> Asked | Moved | Retry:
     """Decide what an answer means for its request, whose `tries` count this one."""
     told = Asked(
         url=request.url,
@@ -280,7 +294,7 @@ def judge(answer: Answer, request: Request, rules: Rules, kind: str, config: Any
         detail = answer.detail or f"asks for a pause: {header(answer, 'retry-after')}"[:200] * (pause_s > 0)
         return replace(told, outcome=PASSING, reason=reason, detail=detail)
     if answer.status in REDIRECTS:
-        return judge_redirect(answer, request, told, rules, config)
+        return judge_redirect(answer, request, told, rules, config, listed)
     if answer.status != OK:
         return replace(told, outcome=FAILED, reason=f"http_{answer.status}")
     refusal = refuse_headers(answer.headers, config.rights, image=kind == IMAGE)
@@ -291,7 +305,9 @@ def judge(answer: Answer, request: Request, rules: Rules, kind: str, config: Any
     return told
 
 
-def judge_redirect(answer: Answer, request: Request, told: Asked, rules: Rules, config: Any) -> Asked | Moved:
+def judge_redirect(
+    answer: Answer, request: Request, told: Asked, rules: Rules, config: Any, listed: OptOut
+) -> Asked | Moved:
     """Follow a redirect as far as the limits and the rules of the same host go; another host judges for itself."""
     to = join_url(request.at, header(answer, "location"))
     if to is None or not to.startswith("http"):
@@ -300,7 +316,7 @@ def judge_redirect(answer: Answer, request: Request, told: Asked, rules: Rules, 
         return replace(told, outcome=FAILED, reason=TOO_MANY_REDIRECTS, detail=f"{request.hops} redirects, then {to}")
     if reason := refuse_url(to):
         return replace(told, outcome=FAILED, reason=reason, detail=to)
-    refusal = hold_lists(config.rights).refuse(to)
+    refusal = listed.refuse(to)
     if refusal is None and host_of(to) == host_of(request.at):
         refusal = rules.refuse(to, config.rights)
     if refusal is not None:

@@ -174,7 +174,10 @@ class OpenLog:
         return asked
 
     def end(self) -> None:
-        """Give the file its name and write its rows; a log without its rows is recovered by the next run."""
+        """Write the rows and give the file its name; elsewhere than on a local disk the file comes first.
+
+        A process that is killed between the two leaves no rows there, and what the log holds is asked for again.
+        """
         if self.local:
             self.stream.close()
         else:
@@ -238,6 +241,12 @@ def newest(rows: Iterable[dict[str, Any]], kind: str) -> Asked | None:
     return max(
         said, key=lambda asked: (asked.outcome == GOT, asked.asked or datetime.min.replace(tzinfo=UTC)), default=None
     )
+
+
+def last_said(rows: Iterable[dict[str, Any]], kind: str) -> Asked | None:
+    """Give what was said last of a URL, also where something was got before."""
+    said = [asked for asked in map(asked_from_row, rows) if asked.kind == kind]
+    return max(said, key=lambda asked: asked.asked or datetime.min.replace(tzinfo=UTC), default=None)
 
 
 def is_settled(asked: Asked | None, settings: str) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import hosts
+from pipeline import hosts, optout
 from pipeline import stage as stages
 from pipeline.build import BuildConfig
+from pipeline.download import Answer
 from pipeline.folder import Folder
 from pipeline.hosts import Desk, Host, Rules, by_host, delay_of, take
 from pipeline.rights import Robots, Tdmrep, parse_robots, parse_tdmrep
@@ -162,6 +164,51 @@ def test_hosts_that_take_long_are_no_standstill(monkeypatch):
     assert found == [OPEN]
 
 
+SWITCHES = {"robots": {"robots.txt"}, "preferences": {"robots.txt"}, "tdm": {"tdmrep.json"}}
+
+
+@pytest.mark.parametrize("before", [(), ("tdm",), ("robots",), ("preferences", "tdm"), tuple(SWITCHES)])
+@pytest.mark.parametrize("now", [(), ("tdm",), ("robots", "tdm"), tuple(SWITCHES)])
+def test_what_was_not_honoured_when_a_host_was_asked_is_asked_again(monkeypatch, before, now):
+    asked = []
+
+    class Web:
+        """Refuses everything by both files."""
+
+        def __init__(self, *_):
+            pass
+
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            pass
+
+        async def get(self, url, **_):
+            asked.append(url.rpartition("/")[2])
+            body = b'[{"location": "/", "tdm-reservation": 1}]' if "tdm" in url else b"user-agent: *\ndisallow: /1"
+            return Answer(url, 200, (), body)
+
+        def release(self, answer):
+            pass
+
+    def ask(switched_on, known):
+        config = with_overrides(
+            BuildConfig(), [f"rights.{name}={str(name in switched_on).lower()}" for name in SWITCHES]
+        )
+        host = Host("k", "a.example", requests("https://a.example/1"), known)
+        (rules,) = asyncio.run(hosts.ask_hosts([host], replace(config.fetch, delay_s=0), config.rights))
+        return rules, config.rights
+
+    monkeypatch.setattr(hosts, "Client", Web)
+    first, _ = ask(before, "")
+    asked.clear()
+    rules, rights = ask(now, first.to_text())
+    wanted, had = (set().union(*(SWITCHES[name] for name in names)) for names in (now, before))
+    assert set(asked) == (set() if wanted <= had else wanted)
+    assert bool(rules.refuse("https://a.example/1", rights)) == bool({"robots", "tdm"} & {*now})
+
+
 # Judging
 
 URLS = ("https://a.example/1", "https://a.example/secret/2")
@@ -204,6 +251,16 @@ def test_a_redirect_leads_to_nobody_who_opted_out(tmp_path):
     row = request("https://a.example/1", "https://img.b.example/1")
     desk.deal(Host(row["key"][:HOST_CHARS], "img.b.example", [row], ""), OPEN)
     assert told(desk) == {"https://a.example/1": (REFUSED, "opted_out")}
+
+
+def test_the_lists_are_looked_at_once_and_not_for_every_request(tmp_path, monkeypatch):
+    (tmp_path / "list").write_text("b.example\n")
+    looks = []
+    monkeypatch.setattr(optout, "stat", lambda path: looks.append(path) or (1, "stamp"))
+    desk = make_desk(tmp_path, f"rights.opt_out=['{tmp_path}/list']")
+    desk.deal(host_with(*(f"https://a.example/{n}" for n in range(9))), OPEN)
+    assert len(rows_of(desk, queue_table(0))) == 9
+    assert len(looks) == 1
 
 
 def test_a_failure_that_was_said_before_is_not_written_again(desk):

@@ -7,10 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.folder import UserError
+from pipeline.build import BuildConfig
+from pipeline.fetch import locate_media
+from pipeline.folder import Folder, UserError
 from pipeline.optout import OPTED_OUT, OptOut, normalise_entry
+from pipeline.stage import Job, Output, Unit
+from pipeline.tables import ASKED, CAPTURES, MEDIA, REFERENCES
 from pipeline.urls import clean_url
-from schemas.page import Refusal
+from schemas.asked import GOT, IMAGE, Asked, asked_to_row
+from schemas.config import with_overrides
+from schemas.media import MISSING, STORED, Media
+from schemas.page import Origin, Refusal, key_of
 
 
 def listed(*lines):
@@ -171,6 +178,20 @@ def test_many_entries_take_eight_bytes_each():
 def test_the_order_of_lines_changes_nothing():
     lines = ["a.example", "https://b.example/x/y", "c.example", "https://d.example/"]
     assert listed(*lines) == listed(*reversed(lines))
+
+
+@pytest.mark.parametrize(("lines", "expected"), [("c.example", STORED), ("a.example", MISSING), ("b.example", MISSING)])
+def test_what_was_got_is_not_used_where_its_url_or_what_that_led_to_is_listed_later(tmp_path, lines, expected):
+    (tmp_path / "list").write_text(lines)
+    url, led_to = "https://a.example/1", "https://img.b.example/1"
+    got = Asked(url, IMAGE, GOT, final_url=led_to, location=Origin("web/x.warc", 0, 9), media=Media(url, STORED))
+    rows = {REFERENCES: [{"key": key_of(url), "url": url}], CAPTURES: [], ASKED: [asked_to_row(got)]}
+    config = with_overrides(BuildConfig(), [f"rights.opt_out=['{tmp_path}/list']"])
+    unit = Unit("locate", "u", None)
+    output = Output(Job(Folder(str(tmp_path)), config), unit, {})
+    locate_media(unit, {table.directory: iter(found) for table, found in rows.items()}, output)
+    (media,) = output.writers[MEDIA.directory].rows
+    assert (media["status"], media["reason"]) == (expected, OPTED_OUT if expected == MISSING else "")
 
 
 HOSTS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda labels: ".".join([*labels, "example"]))

@@ -476,9 +476,21 @@ def test_parquet_holds_text_or_bytes(tmp_path, kind):
     ]
 
 
+def test_a_large_row_group_is_cut_into_few_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "ROWS_PER_SPLIT", 1)
+    path = str(tmp_path / "pages.parquet")
+    urls = [f"https://a.example/{number}" for number in range(100)]
+    pq.write_table(pa.table({"url": urls, "html": urls}), path, row_group_size=90)
+    config = SourceConfig(paths=(path,))
+    splits = plan_splits(config)
+    assert len(splits) == -(-100 // -(-90 // sources.SPLITS_PER_GROUP))
+    assert [page.url for split in splits for page in read_split(split, config, Folder(str(tmp_path)))] == urls
+
+
 @pytest.mark.parametrize("rows_per_split", [1, 3, 10, 64, 100, 1000])
 def test_splits_and_row_groups_read_each_row_once(tmp_path, monkeypatch, rows_per_split):
     monkeypatch.setattr(sources, "ROWS_PER_SPLIT", rows_per_split)
+    monkeypatch.setattr(sources, "SPLITS_PER_GROUP", 70)
     path = tmp_path / "a.parquet"
     urls = [f"http://a/{number}" for number in range(200)]
     pq.write_table(pa.table({"url": urls, "html": urls}), path, row_group_size=70)

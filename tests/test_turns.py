@@ -22,6 +22,7 @@ from pipeline.download import Answer
 from pipeline.folder import Folder
 from pipeline.hosts import Rules
 from pipeline.lanes import Request
+from pipeline.optout import OptOut
 from pipeline.politeness import FetchConfig
 from pipeline.rights import Tdmrep, parse_robots
 from pipeline.stage import SET_ASIDE, Job, Output, Unit
@@ -33,6 +34,7 @@ from schemas.page import key_of
 CONFIG = BuildConfig()
 URL = "https://a.example/i.jpg"
 RULES = Rules(parse_robots(200, b"User-agent: *\nDisallow: /secret"), Tdmrep())
+NOBODY = OptOut.hold([])
 JPEG, HTML = ("content-type", "image/jpeg"), ("content-type", "text/html; charset=utf-8")
 
 
@@ -104,12 +106,12 @@ FAILURES = {"timed_out", "too_slow", "connect_failed", "dns_failed", "tls_failed
     ],
 )
 def test_every_answer_is_judged(given, request_, kind, expected):
-    assert told(judge(given, request_, RULES, kind, CONFIG)) == expected
+    assert told(judge(given, request_, RULES, kind, CONFIG, NOBODY)) == expected
 
 
 def test_a_verdict_says_what_was_asked_and_what_came():
     given = answer(200, JPEG, body=b"12345", seconds=0.5)
-    said = judge(given, ask(hops=1, tries=2, url="https://b.example/j.jpg"), RULES, IMAGE, CONFIG)
+    said = judge(given, ask(hops=1, tries=2, url="https://b.example/j.jpg"), RULES, IMAGE, CONFIG, NOBODY)
     assert (said.url, said.final_url, said.host, said.kind) == (URL, "https://b.example/j.jpg", "b.example", IMAGE)
     assert (said.status, said.tries, said.bytes, said.seconds) == (200, 2, 5, 0.5)
     assert datetime.now(UTC) - said.asked < timedelta(minutes=1)
@@ -149,13 +151,31 @@ def test_any_retry_after_gives_a_number(value):
 @given(st.lists(st.sampled_from("abcdef"), max_size=40).map(sorted), st.integers(1, 10))
 def test_batches_hold_whole_lanes(lanes, at_once):
     rows = [{"key": lane * HOST_CHARS + str(number)} for number, lane in enumerate(lanes)]
+    shares = [{"key": lane * HOST_CHARS + "0", "rules": ""} for lane in "abcdef"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turns, "AT_ONCE", at_once)
-        cut = list(batches(rows))
+        found = list(batches(rows, shares))
+    cut = [batch for batch, _ in found]
+    assert all(held.keys() == {row["key"][:HOST_CHARS] for row in batch} for batch, held in found)
     assert [row for batch in cut for row in batch] == rows
     in_batches = [key for batch in cut for key, _ in groupby(batch, key=lambda row: row["key"][0])]
     assert len(in_batches) == len(set(in_batches))
     assert all(len(batch) >= at_once for batch in cut[:-1])
+
+
+def test_a_batch_holds_so_many_rules_as_fit(monkeypatch):
+    monkeypatch.setattr(turns, "RULES_CHARS", 100)
+    rows = [{"key": lane * HOST_CHARS + "0"} for lane in "abcdef"]
+    read = []
+
+    def lanes():
+        for lane in "abcdef":
+            read.append(lane)
+            yield {"key": lane * HOST_CHARS + "0", "rules": "x" * 60}
+
+    cut = batches(rows, lanes())
+    assert [len(batch) for batch in (next(cut)[0], next(cut)[0])] == [2, 2]
+    assert read == list("abcd")
 
 
 def test_a_lane_is_a_part_unless_it_has_the_name_of_its_host():
