@@ -56,7 +56,7 @@ from pipeline.tables import (
 )
 from pipeline.timeline import FRAMES, VideoConfig
 from pipeline.videos import CLIPS, CUES, VIDEO_WANTED, decode_videos, locate_videos, write_captioned
-from pipeline.web import LISTED, ORIGINAL, ledger_stamp
+from pipeline.web import LISTED, ORIGINAL, PAGES, ledger_stamp
 from schemas import SCHEMA_VERSION
 from schemas.asked import IMAGE, PAGE, VIDEO
 from schemas.config import to_tree
@@ -135,13 +135,13 @@ EXTRACT = (
         by_list,
     ),
     Step(
-        Stage("settle", (LISTED, ASKED), (), settle_pages),
+        Stage("settle", (LISTED, ASKED), (PAGES,), settle_pages),
         lambda config: [stamped(config.rights)],
         by_listed,
         ask=PAGE,
     ),
     Step(
-        Stage("extract", (), (DOCUMENTS, REFERENCES, VIDEO_REFERENCES, CAPTURES), extract_pages),
+        Stage("extract", (PAGES,), (DOCUMENTS, REFERENCES, VIDEO_REFERENCES, CAPTURES), extract_pages),
         lambda config: [replace(config.source, paths=()), config.extract, stamped(config.rights)],
         by_split(PAGE),
     ),

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pipeline.extract import extract_document
 from pipeline.optout import OptOut, hold_lists
 from pipeline.rights import RightsConfig, refuse_headers, refuse_meta
-from pipeline.sources import Capture, Split, read_split
+from pipeline.sources import Capture, Split, place_of, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
 from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES, VIDEO_REFERENCES
+from pipeline.web import IN_DATASET, PAGES
 from schemas.document import Document, ImageRef, Track, VideoRef, document_to_row, said_rows
 from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
@@ -30,7 +31,11 @@ def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
     split: Split = unit.work
     config = output.job.config
     listed = hold_lists(config.rights)
+    from_web = split.file.startswith(IN_DATASET)
+    places = {row["key"] for row in inputs[PAGES.directory]} if from_web else set()
     for number, found in enumerate(read_split(split, config.source, output.folder)):
+        if from_web and place_found(found) not in places:
+            continue  # no list names it any more: `settle` has said what became of those that are listed
         match found:
             case Page():
                 set_aside = output.begin(number)
@@ -47,6 +52,12 @@ def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
                 write_capture(found, refuse_headers(found.headers, config.rights, image=True), output)
             case Rejected():
                 output.reject(found)
+
+
+def place_found(found: Page | Capture | Rejected) -> str:
+    """Give the place of what was read in a log of the web."""
+    origin = found.source if isinstance(found, Capture) else found.origin
+    return place_of(origin.file, origin.offset) if origin else ""
 
 
 def allowed(result: Document | Rejected, rights: RightsConfig, listed: OptOut) -> Document | Rejected:

@@ -1,7 +1,7 @@
 """Pages by name: lists of URLs in, and what became of each page out.
 
 list      a stretch of a list: its URLs → work/listed
-settle    listed × ledger, by URL → a rejection for every page that was not got
+settle    listed × ledger, by URL → the place of every page that was got, a rejection for each that was not
 
 Between the two the pages are asked for; those that were got lie in the dataset's web logs, which are archives like
 any other.
@@ -15,11 +15,11 @@ from typing import BinaryIO
 from pipeline.fetch import by_key
 from pipeline.folder import open_input
 from pipeline.optout import hold_lists
-from pipeline.sources import Split
+from pipeline.sources import Split, place_of
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import ASKED
 from pipeline.urls import clean_url
-from pipeline.web import LISTED, newest
+from pipeline.web import LISTED, PAGES, in_dataset, newest
 from schemas.asked import GOT, PAGE
 from schemas.page import Origin, Rejected, key_of
 
@@ -74,17 +74,19 @@ def skip_line(stream: BinaryIO) -> int:
 
 
 def settle_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Say of every listed page whether it was got."""
+    """Say of every listed page where it lies, or why it was not got."""
     opted_out = hold_lists(output.job.config.rights)
     for rows, ledger in by_key(inputs, LISTED.directory, ASKED.directory):
         url, asked = rows[0]["url"], newest(ledger, PAGE)
         for _ in rows[1:]:
             output.reject(Rejected(SETTLE, DUPLICATE_LINE, "page", url, detail="the list has it more than once"))
-        if refusal := opted_out.refuse(url):
+        if refusal := opted_out.refuse(url) or opted_out.refuse(asked.final_url if asked else url):
             output.reject(Rejected(SETTLE, refusal.reason, "page", url, detail=refusal.detail))
         elif asked is None:
             output.reject(Rejected(SETTLE, NOT_ASKED, "page", url))
         elif asked.outcome != GOT:
             output.reject(Rejected(SETTLE, asked.reason, "page", url, detail=asked.detail))
         else:
+            assert asked.location is not None
             output.keep(SETTLE, "page")
+            output.write(PAGES, {"key": place_of(in_dataset(asked.location.file), asked.location.offset)})

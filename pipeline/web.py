@@ -42,6 +42,9 @@ from schemas.page import KEY_CHARS, TIME_TYPE, Origin, key_of
 LISTED = Table("work/listed", pa.schema([("key", pa.string()), ("url", pa.string())]))
 """A page of a URL list."""
 
+PAGES = Table("work/pages", pa.schema([("key", pa.string())]))
+"""A listed page that was got; `key` is its place in the logs. They may hold pages that no list names any more."""
+
 REQUEST_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

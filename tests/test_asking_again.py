@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from web_dataset import build_here, ledger, ledger_rows, list_of, page, picture, shards
+from web_dataset import EVERYTHING, build_here, ledger, ledger_rows, list_of, page, picture, shards
 from web_server import Reply, WebServer
 
 from pipeline import download
 from pipeline.addresses import refuse_address
+from pipeline.folder import Folder
+from pipeline.tables import DOCUMENTS, stream_range
 from schemas.asked import FAILED, GOT, IMAGE, PASSING
 
 FINE, ILL, CLOSED = HOSTS = [f"127.0.5.{n}" for n in range(1, 4)]
@@ -107,3 +109,17 @@ def test_no_redirect_leads_inside(tmp_path, monkeypatch):
         assert len(told) >= 2 * len(inside) - 1  # the number is the first address in another spelling
         assert set(told.values()) == {(FAILED, "refused_address")}
         assert {each.host for each in server.seen} == {site}
+
+
+def test_a_page_that_the_list_no_longer_names_is_left_out(tmp_path):
+    with WebServer() as server:
+        server.routes |= {"/a.html": page("One"), "/b.html": page("Two")}
+        source = list_of(tmp_path, [server.url("/a.html"), server.url("/b.html")])
+        build_here(tmp_path / "out", source)
+        both = {row["url"] for row in stream_range(Folder(str(tmp_path / "out")), DOCUMENTS, EVERYTHING)}
+        list_of(tmp_path, [server.url("/b.html")])
+        asked = len(server.seen)
+        build_here(tmp_path / "out", source)
+        left = {row["url"] for row in stream_range(Folder(str(tmp_path / "out")), DOCUMENTS, EVERYTHING)}
+        assert (both, left) == ({server.url("/a.html"), server.url("/b.html")}, {server.url("/b.html")})
+        assert len(server.seen) == asked
