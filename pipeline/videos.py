@@ -124,6 +124,8 @@ def find_video(url: str, captures: Rows, ledger: Rows, listed: OptOut) -> tuple[
         return Refusal(found)
     if asked.outcome != GOT or asked.location is None:
         return Refusal(asked.reason, asked.detail)
+    if refusal := listed.refuse(asked.final_url):
+        return refusal
     file = in_dataset(asked.location.file)
     source = Origin(file, asked.location.offset, asked.location.length)
     return place_of(file, source.offset), origin_to_row(source), asked.asked

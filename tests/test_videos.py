@@ -8,7 +8,7 @@ import pytest
 from damage import http, member, page, picture, record
 from videos_made import encode
 from web_dataset import WORDS, build_here, list_of
-from web_server import Reply, WebServer
+from web_server import Reply, WebServer, redirect
 
 from pipeline.build import BUILD, BuildConfig, run_steps
 from pipeline.clips import Unfit, sample_clips
@@ -226,3 +226,21 @@ def test_the_web_gives_the_same_clips(files, tmp_path):
         name: (told["caption"], told["parts"]) for name, (told, _) in packed.items()
     }
     assert lost_of(tmp_path / "web") == LOST | {"gone.mp4": ("locate_videos", "http_404")}
+
+
+def test_a_video_that_moved_to_where_somebody_opted_out_is_left_out(files, tmp_path):
+    listed = tmp_path / "listed.txt"
+    listed.write_text("# nobody\n")
+    with WebServer() as server:
+        server.routes["/films.html"] = Reply(article(video("spoken.mp4", "", "A square that changes")))
+        server.routes["/spoken.mp4"] = redirect("/moved/film.mp4")
+        server.routes["/moved/film.mp4"] = Reply(*files["spoken.mp4"])
+        server.routes["/a.jpg"] = Reply(*files["a.jpg"])
+        source = list_of(tmp_path, [server.url("/films.html")])
+        chosen = {"videos__keep": "frames", "rights__opt_out": f"['{listed}']"}
+        build_here(tmp_path / "out", source, **chosen)
+        assert clips_of(tmp_path / "out")
+        listed.write_text(server.url("/moved") + "\n")
+        build_here(tmp_path / "out", source, **chosen)
+    assert clips_of(tmp_path / "out") == {}
+    assert lost_of(tmp_path / "out") == {"spoken.mp4": ("locate_videos", "opted_out")}
