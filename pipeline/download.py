@@ -39,6 +39,9 @@ BAD_ENCODING = "bad_encoding"
 PROTOCOL_ERROR = "protocol_error"
 OVERLOADED = "overloaded"
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""Statuses that say where something has moved; the client follows none."""
+
 MAX_HEADER_BYTES = 65_536
 """Bytes of all header lines of an answer, interim answers and trailers included."""
 
@@ -72,7 +75,7 @@ class Answer:
 
     def header(self, name: str) -> str:
         """Give the first value of a header, or ""."""
-        return next((value for known, value in self.headers if known == name), "")
+        return next((value for known, value in self.headers if known == name), "").strip()
 
 
 REASONS = {

@@ -19,6 +19,7 @@ from pipeline import stage as stages
 from pipeline.addresses import refuse_url
 from pipeline.download import (
     BAD_ENCODING,
+    REDIRECTS,
     REFUSED_ADDRESS,
     TOO_MANY_BYTES,
     TOO_MANY_HEADERS,
@@ -186,7 +187,7 @@ async def follow(client: Client, url: str) -> Answer:
     answer = await client.get(url, max_bytes=MAX_FILE_BYTES + 1, accept="*/*", cut=True)
     client.release(answer)
     for _ in range(MAX_REDIRECTS):
-        to = join_url(answer.url, answer.header("location")) if answer.status in (301, 302, 303, 307, 308) else None
+        to = join_url(answer.url, answer.header("location")) if answer.status in REDIRECTS else None
         if to is None or answer.reason:
             break
         answer = await client.get(to, max_bytes=MAX_FILE_BYTES + 1, accept="*/*", cut=True)

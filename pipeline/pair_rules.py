@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from pipeline.nesting import words
 from pipeline.pair_texts import BOILERPLATE, NOISE, nothing_said
-from pipeline.pair_texts import clean_text as clean_text
 from schemas.document import ALT, CAPTION, DESCRIPTION, FIGCAPTION, GALLERY, TITLE, Said
 from schemas.page import Refusal
 

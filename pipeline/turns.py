@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pipeline import stage as stages
 from pipeline.addresses import refuse_url
-from pipeline.download import Answer, Client
+from pipeline.download import REDIRECTS, Answer, Client
 from pipeline.hosts import LASTING, Rules
 from pipeline.lanes import Again, Done, Lane, Request, Turn, run_lanes
 from pipeline.media import normalise_image
@@ -57,7 +57,6 @@ AT_ONCE = 50_000
 RULES_CHARS = 64_000_000
 """Characters of hosts' rules that end a batch too."""
 OK = 200
-REDIRECTS = {301, 302, 303, 307, 308}
 LATER = {408, 425, 429, 500, 502, 503, 504}
 """Statuses that another try may change."""
 NO_LOCATION = "redirect_without_location"
@@ -291,7 +290,7 @@ def judge(
         if tries < fetch.tries and pause_s < math.inf:
             return Retry(max(pause_s, fetch.backoff_s * 2 ** (tries - 1)))
         reason = answer.reason or f"http_{answer.status}"
-        detail = answer.detail or f"asks for a pause: {header(answer, 'retry-after')}"[:200] * (pause_s > 0)
+        detail = answer.detail or f"asks for a pause: {answer.header('retry-after')}"[:200] * (pause_s > 0)
         return replace(told, outcome=PASSING, reason=reason, detail=detail)
     if answer.status in REDIRECTS:
         return judge_redirect(answer, request, told, rules, config, listed)
@@ -301,7 +300,7 @@ def judge(
     if refusal is not None:
         return replace(told, outcome=REFUSED, reason=refusal.reason, detail=refusal.detail)
     if kind == PAGE and not is_page(answer):
-        return replace(told, outcome=FAILED, reason=NOT_A_PAGE, detail=header(answer, "content-type"))
+        return replace(told, outcome=FAILED, reason=NOT_A_PAGE, detail=answer.header("content-type"))
     return told
 
 
@@ -309,9 +308,9 @@ def judge_redirect(
     answer: Answer, request: Request, told: Asked, rules: Rules, config: Any, listed: OptOut
 ) -> Asked | Moved:
     """Follow a redirect as far as the limits and the rules of the same host go; another host judges for itself."""
-    to = join_url(request.at, header(answer, "location"))
+    to = join_url(request.at, answer.header("location"))
     if to is None or not to.startswith("http"):
-        return replace(told, outcome=FAILED, reason=NO_LOCATION, detail=header(answer, "location")[:200])
+        return replace(told, outcome=FAILED, reason=NO_LOCATION, detail=answer.header("location")[:200])
     if request.hops >= config.fetch.max_redirects:
         return replace(told, outcome=FAILED, reason=TOO_MANY_REDIRECTS, detail=f"{request.hops} redirects, then {to}")
     if reason := refuse_url(to):
@@ -329,7 +328,7 @@ def asked_pause_s(answer: Answer, fetch: Any) -> float:
 
     Infinite where it asks for more than a run waits: its lane is then left for a later run.
     """
-    wanted = header(answer, "retry-after") if answer.status in LATER else ""
+    wanted = answer.header("retry-after") if answer.status in LATER else ""
     pause_s = 0.0
     if wanted.isascii() and wanted.isdigit():
         pause_s = float(wanted[:9])
@@ -344,14 +343,9 @@ def seconds_until(moment: datetime) -> float:
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def header(answer: Answer, name: str) -> str:
-    """Give the first value of a header, empty where there is none."""
-    return next((value for found, value in answer.headers if found == name), "").strip()
-
-
 def is_page(answer: Answer) -> bool:
     """Tell whether an answer is HTML, by what it says or else by its first bytes."""
-    kind = header(answer, "content-type").partition(";")[0].strip().lower()
+    kind = answer.header("content-type").partition(";")[0].strip().lower()
     return kind in PAGE_TYPES or (not kind and looks_like_html(answer.body))
 
 
