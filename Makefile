@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-runners fuzz format setup train-setup bench wheel constraints clean
+.PHONY: help demo test test-runners fuzz format setup bench wheel constraints clean
 
 # The candidates for the interpreter, tried in this order; PYTHON=/path/to/python gives another.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -20,7 +20,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEV_STAMP := $(VENV)/.dev-installed
-TRAIN_STAMP := $(VENV)/.train-installed
 
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-13s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,9 +49,7 @@ format: $(DEV_STAMP)  ## rewrite the sources as ruff wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-setup: $(DEV_STAMP)  ## the virtual environment with the package and the tools
-
-train-setup: $(TRAIN_STAMP)  ## the same and torch (several GB)
+setup: $(DEV_STAMP)  ## the virtual environment with the package, torch and the tools
 
 bench:  ## list what prints the figures in the README
 	@for script in bench/*.py; do \
@@ -91,8 +88,4 @@ $(BIN)/python:
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -c '$(FITS)' && $(BIN)/python -m pip --version >/dev/null || $(NEED_PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
-	@touch $@
-
-$(TRAIN_STAMP): $(DEV_STAMP)
-	$(PIP) install --constraint constraints.txt --editable '.[dev,train]'
 	@touch $@

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ import click
 from pipeline import __version__
 
 PRESETS = ("m3w", "obelics")
+SHOWN_ROWS = 16
 
 
 class OneLineErrors(click.Group):
@@ -109,6 +109,7 @@ def build(**given: Any) -> None:
     flamingo build --source gs://b/*.warc.gz --out gs://b/dataset -- --runner=DataflowRunner --project=p
     """
     from pipeline.build import BUILD
+    from pipeline.command import run_job
 
     run_job(BUILD, given)
 
@@ -122,6 +123,7 @@ def extract(**given: Any) -> None:
     flamingo extract --source crawl.warc.gz --out dataset
     """
     from pipeline.build import EXTRACT
+    from pipeline.command import run_job
 
     run_job(EXTRACT, given)
 
@@ -142,6 +144,7 @@ def fetch(status: str | None, as_json: bool, **given: Any) -> None:
     flamingo fetch --status dataset
     """
     from pipeline.build import BUILD, FETCH
+    from pipeline.command import run_job
 
     if status is not None:
         from pipeline.asked import print_status
@@ -161,109 +164,9 @@ def assemble(**given: Any) -> None:
     flamingo assemble --out dataset --set filters.images.min_side_px=150
     """
     from pipeline.build import BUILD
+    from pipeline.command import run_job
 
     run_job(BUILD, given, ask=False)
-
-
-def run_job(steps: Sequence[Any], given: dict[str, Any], *, ask: bool = True) -> None:
-    """Resolve the settings, run the steps and show the funnel."""
-    from pipeline.local import LocalOptions
-    from pipeline.progress import TerminalProgress
-    from pipeline.run import run
-
-    if not given["out"]:
-        raise click.UsageError("Missing option '--out' / '-o'.")
-    config = resolve_config(given)
-    options = LocalOptions(given["workers"], given["worker_memory"] << 20, given["stall"], given["beam_args"])
-    if given["dry_run"]:
-        describe_plan(given["out"], config, options)
-        return
-    with TerminalProgress() as progress:
-        totals = run(given["out"], config, steps, options, progress, ask=ask)
-    show_result(given["out"], steps, totals)
-
-
-def resolve_config(given: dict[str, Any]) -> Any:
-    """Put the configuration together: the dataset's own or a file, the preset, the sources, single settings."""
-    from pathlib import Path
-
-    from pipeline.build import BuildConfig
-    from pipeline.filters import PRESETS as ROWS
-    from pipeline.folder import Folder, UserError
-    from pipeline.run import load_config
-    from schemas.config import from_toml, from_tree, to_tree, with_overrides
-
-    if given["config_file"]:
-        try:
-            text = Path(given["config_file"]).read_text("utf-8")
-        except UnicodeDecodeError:
-            raise UserError(f"{given['config_file']}: not a text file in UTF-8") from None
-        config = from_toml(BuildConfig, text, given["config_file"])
-    else:
-        config = load_config(Folder(given["out"])) or BuildConfig()
-    if given["preset"]:
-        config = with_overrides(config, [f"{name}={toml(value)}" for name, value in ROWS[given["preset"]].items()])
-    if given["sources"]:
-        tree = to_tree(config)
-        tree["source"]["paths"] = list(given["sources"])
-        config = from_tree(BuildConfig, tree, "--source")
-    for option, table, name in (
-        ("contact", "fetch", "contact"),
-        ("pairs", "pairs", "preset"),
-        ("videos", "videos", "keep"),
-    ):
-        if given[option] is not None:
-            tree = to_tree(config)
-            tree[table][name] = given[option]
-            config = from_tree(BuildConfig, tree, f"--{option}")
-    return with_overrides(config, given["assignments"])
-
-
-def toml(value: Any) -> str:
-    """Write a preset's value as TOML."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def describe_plan(root: str, config: Any, options: Any) -> None:
-    """Print what a run would read and ask for, without running it."""
-    import tomli_w
-
-    from pipeline.asked import describe_wanted
-    from pipeline.folder import Folder
-    from pipeline.sources import plan_splits
-    from schemas.config import to_tree
-
-    splits = plan_splits(config.source)
-    files = sorted({split.file for split in splits})
-    click.echo(tomli_w.dumps(to_tree(config)))
-    click.echo(
-        f"would read {len(files)} source(s) in {len(splits)} unit(s) with {options.resolved().workers} worker(s)"
-    )
-    if config.fetch.contact:
-        click.echo(describe_wanted(Folder(root), config))
-
-
-def show_result(root: str, steps: Sequence[Any], totals: Any) -> None:
-    """Show the funnel; a build that kept nothing ends with status 1."""
-    from rich.console import Console
-
-    from pipeline.build import BUILD, funnel
-    from pipeline.fetch import NOT_IN_SOURCES
-    from pipeline.folder import Folder
-    from pipeline.report import MANIFEST_FILE, funnel_table, print_summary
-    from schemas.shard import manifest_from_json
-
-    console = Console()
-    if missing := totals.counts["locate", "image url", NOT_IN_SOURCES]:
-        click.echo(f"not in the sources: {missing:,} image(s); with --contact the web is asked for them", err=True)
-    if steps[-1] is not BUILD[-1]:
-        console.print(funnel_table(funnel(totals)))
-        return
-    folder = Folder(root)
-    print_summary(console, manifest_from_json(folder.read_text(MANIFEST_FILE) or ""), folder)
-    if not totals.facts:
-        click.echo(f"flamingo: {root}: no page was kept; the table says why, `flamingo why` for a URL", err=True)
-        sys.exit(1)
 
 
 @main.command()
@@ -285,24 +188,104 @@ def status(dataset: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("path")
+@click.argument("path", required=False)
 @click.option("--key", help="Key (or its first digits) or URL of a sample.")
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Samples to list.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text and pictures.")
-def inspect(path: str, key: str | None, limit: int, as_json: bool) -> None:
-    """Show a dataset, a shard or a sample, with its pictures.
+@click.option("--batches", metavar="CONFIG", help="In place of PATH: the first batches that a trainer's TOML makes.")
+@click.option("--limit", type=click.IntRange(1), help="Samples to list, or steps of batches.  [default: 10, or 1 step]")
+@click.option("--rows", type=click.IntRange(1), help="Rows to show of each batch.  [default: 16; with --json all]")
+@click.option("--out", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="Write the batches as an HTML page.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text and pictures; a line for each row.")
+def inspect(path: str | None, key: str | None, batches: str | None, limit: int | None, **given: Any) -> None:
+    """Show a dataset, a shard or a sample, with its pictures, or the batches that a model is trained on.
 
     \b
     flamingo inspect dataset
     flamingo inspect dataset --key 3fa9
     flamingo inspect dataset/interleaved/shard-000000.tar
     flamingo inspect dataset/pairs/shard-000000.tar
+    flamingo inspect --batches data.toml
+    flamingo inspect --batches data.toml --limit 3 --out batches.html
     """
     from rich.console import Console
 
+    from pipeline.folder import UserError
     from pipeline.inspect import inspect as show
 
-    show(path, key, limit, as_json, Console())
+    if (path is None) == (batches is None):
+        raise UserError("inspect: give either a PATH or --batches CONFIG")
+    if batches is not None and key is not None:
+        raise UserError("inspect: --key finds a sample of a PATH; --batches has none")
+    if batches is not None and given["as_json"] and given["out"]:
+        raise UserError("inspect: --json prints lines and --out writes a page; give one of them")
+    if batches is None and (given["rows"] or given["out"]):
+        raise UserError("inspect: --rows and --out are for --batches")
+    if path is not None:
+        show(path, key, limit or 10, given["as_json"], Console())
+    else:
+        look_at_batches(str(batches), limit or 1, **given)
+
+
+def look_at_batches(config: str, limit: int, rows: int | None, out: str | None, as_json: bool) -> None:
+    """Show the first steps of a loader: as a page, as JSON lines, or in the terminal."""
+    import os
+    from functools import partial
+    from itertools import islice
+
+    from rich.console import Console
+
+    from pipeline.drawing import choose_drawing, draw
+    from pipeline.folder import UserError
+    from pipeline.report import json_line, printable, refused
+
+    try:
+        from flamingo_model.config import read_config
+        from flamingo_model.data import DataError, Loader
+        from flamingo_model.look import rows_json
+        from flamingo_model.look_lines import show_batches
+        from flamingo_model.look_page import page
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("flamingo_model"):
+            raise
+        raise UserError(f"--batches needs {error.name}: pip install 'flamingo-data[train]'") from None
+    console = Console()
+    way = choose_drawing(console, os.environ)
+    safe = partial(printable, one_line=False)
+
+    def clean(text: str) -> str:
+        return safe(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
+
+    try:
+        with Loader(read_config(config)) as loader:
+            steps = islice(loader, limit)
+            if out:
+                write_pieces(out, page(steps, loader.tokenizer, f"batches of {config}", safe, rows or SHOWN_ROWS))
+            elif as_json:
+                for row in rows_json(steps, loader.tokenizer, rows):
+                    click.echo(json_line(row))
+            else:
+                drawn = None if way == "line" else partial(draw, way=way, console=console)
+                show_batches(steps, loader.tokenizer, console, clean, drawn, rows or SHOWN_ROWS)
+            for (dataset, reason), count in loader.stats.skipped.items():
+                click.echo(f"skipped: {dataset} {reason} {count:,}", err=True)
+    except DataError as error:
+        raise refused(str(error)) from None
+
+
+def write_pieces(path: str, pieces: Iterable[str]) -> None:
+    """Write text to a file, whole or not at all, and say so."""
+    import posixpath
+    from contextlib import ExitStack
+
+    from pipeline.folder import Folder, UserError
+
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Folder(posixpath.dirname(path)).create(posixpath.basename(path)))
+        except OSError as error:
+            raise UserError(f"--out {path}: {error.strerror or error}") from None
+        for piece in pieces:
+            stream.write(piece.encode())
+    click.echo(f"wrote {path}", err=True)
 
 
 @main.command()
@@ -333,14 +316,10 @@ def settings(preset: str | None) -> None:
     flamingo settings > my.toml;  flamingo build --config my.toml --source crawl.warc.gz --out dataset
     """
     from pipeline.build import BuildConfig
-    from pipeline.filters import PRESETS as ROWS
+    from pipeline.command import with_preset
     from pipeline.settings import document_settings
-    from schemas.config import with_overrides
 
-    config = with_overrides(
-        BuildConfig(), [f"{name}={toml(value)}" for name, value in ROWS.get(preset or "", {}).items()]
-    )
-    click.echo(document_settings(config), nl=False)
+    click.echo(document_settings(with_preset(BuildConfig(), preset)), nl=False)
 
 
 @main.command()
@@ -356,42 +335,9 @@ def demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> None
     flamingo demo
     flamingo demo --pages 10000 --seed 7 --only-site --out world
     """
-    from pathlib import Path
+    from pipeline.command import build_demo
 
-    from rich.console import Console
-
-    from pipeline.build import BUILD, BuildConfig
-    from pipeline.demo import site, write_warc
-    from pipeline.inspect import inspect as show
-    from pipeline.local import LocalOptions
-    from pipeline.progress import TerminalProgress
-    from pipeline.run import run
-    from schemas.config import from_tree
-
-    archive = Path(out, f"site-{pages}-{seed}.warc.gz")
-    dataset = Path(out, f"dataset-{pages}-{seed}")
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    click.echo(f"drawing {pages} pages into {archive}")
-    write_warc(site(pages, seed), str(archive))
-    if only_site:
-        return
-    wanted = {"pairs": {"preset": "ltip"}, "videos": {"keep": "frames"}}
-    config = from_tree(BuildConfig, {"source": {"paths": [str(archive)]}} | wanted, "demo")
-    with TerminalProgress() as progress:
-        totals = run(str(dataset), config, BUILD, LocalOptions(workers), progress)
-    show_result(str(dataset), BUILD, totals)
-    show(str(dataset), first_key(str(dataset)), 1, False, Console())
-    click.echo(f"\nLook further: flamingo inspect {dataset}   flamingo why URL --dataset {dataset}")
-
-
-def first_key(dataset: str) -> str:
-    """Give the key of the first sample of a dataset."""
-    import pyarrow.parquet as pq
-
-    from pipeline.folder import Folder
-
-    with Folder(dataset).open("interleaved/index.parquet") as stream:
-        return str(next(pq.ParquetFile(stream).iter_batches(1, columns=["key"]))["key"][0])
+    build_demo(out, pages, seed, workers, only_site)
 
 
 if __name__ == "__main__":

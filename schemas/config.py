@@ -23,11 +23,15 @@ class ConfigError(ValueError):
 
 def from_toml(kind: type[ConfigType], text: str, where: str) -> ConfigType:
     """Read a whole configuration; settings that are not given keep their defaults."""
+    return from_tree(kind, parse_toml(text, where), where)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Read TOML as nested dictionaries."""
     try:
-        tree = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not TOML: {error}") from None
-    return from_tree(kind, tree, where)
 
 
 def from_tree(kind: type[ConfigType], tree: Mapping[str, Any], where: str, prefix: str = "") -> ConfigType:
@@ -51,6 +55,11 @@ def read_value(hint: Any, value: Any, where: str, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: '{name}' is a table of settings, not {value!r}")
         return from_tree(typing.cast(type, hint), value, where, name + ".")
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: '{name}' holds a table of settings for each name, not {value!r}")
+        _, kind = typing.get_args(hint)
+        return {key: read_value(kind, inner, where, f"{name}.{key}") for key, inner in value.items()}
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list) or not all(isinstance(element, str) for element in value):
             raise ConfigError(f"{where}: '{name}' is a list of strings, not {value!r}")
@@ -91,10 +100,12 @@ def parse_value(text: str) -> Any:
 
 
 def to_tree(config: Any) -> dict[str, Any]:
-    """Write a configuration as nested dictionaries of TOML's types."""
+    """Write a configuration, or a table of configurations by name, as nested dictionaries of TOML's types."""
+    if isinstance(config, dict):
+        return {name: to_tree(value) for name, value in config.items()}
     return {
         field.name: to_tree(value)
-        if dataclasses.is_dataclass(value := getattr(config, field.name))
+        if dataclasses.is_dataclass(value := getattr(config, field.name)) or isinstance(value, dict)
         else (list(value) if isinstance(value, tuple) else value)
         for field in dataclasses.fields(config)
     }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.build import BuildConfig
-from pipeline.cli import toml
+from pipeline.command import toml
 from pipeline.filters import PRESETS
 from pipeline.settings import document_settings, field_docstrings
 from pipeline.sources import SourceConfig

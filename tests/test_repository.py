@@ -234,7 +234,9 @@ def ambiguous_pins(constraints: str) -> list[str]:
 
 def requirements_of(project: Mapping[str, Any]) -> list[Requirement]:
     lists = [project["dependencies"], *project["optional-dependencies"].values()]
-    return [Requirement(text) for texts in lists for text in texts]
+    wanted = [Requirement(text) for texts in lists for text in texts]
+    # An extra may take in another one of the package itself.
+    return [requirement for requirement in wanted if requirement.name != project.get("name")]
 
 
 def unmet_requirements(project: Mapping[str, Any], constraints: str) -> list[str]:
@@ -363,7 +365,11 @@ def test_every_constraint_pins_one_version():
 
 def test_constraints_meet_every_requirement():
     assert unmet_requirements(PYPROJECT["project"], read("constraints.txt")) == []
-    project = {"dependencies": ["a>=1", "b[x]==2.*"], "optional-dependencies": {"more": ["C>=3", "d"]}}
+    project = {
+        "name": "p",
+        "dependencies": ["a>=1", "b[x]==2.*"],
+        "optional-dependencies": {"more": ["C>=3", "p[x]", "d"]},
+    }
     pinned = "a==1\nb==2.5\nc==3\nd==1"
     assert unmet_requirements(project, pinned) == []
     assert unmet_requirements(project, "a==0.9\nb==2.5\nc==3 ; python_version < '3.12'\n") == ["a>=1", "C>=3", "d"]

@@ -1,0 +1,8 @@
+"""What all tests share: the server that workers are forked from."""
+
+import multiprocessing
+
+
+def pytest_sessionstart():
+    # A process has one such server. Builds and loaders each tell it what to import, and the first one would be heard.
+    multiprocessing.set_forkserver_preload(["pipeline.warm", "flamingo_model.data"])
