@@ -270,7 +270,7 @@ class Loader:
         if part.skipped and self.config.on_damage == "raise":
             raise DataError(f"{part.skipped[0].reason}: {part.skipped[0].told} (data.on_damage is raise)")
         lost, read = sum(self.stats.skipped.values()), sum(self.stats.samples.values())
-        if lost > FREE_SKIPS + self.config.max_damaged * read:
+        if lost > FREE_SKIPS + self.config.max_damaged * (lost + read):
             reasons = ", ".join(f"{source} {reason} {count}" for (source, reason), count in self.stats.skipped.items())
             raise DataError(
                 f"{lost} samples lost of {lost + read} read, more than data.max_damaged = {self.config.max_damaged} "

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from flamingo_model.config import DataConfig, paper_dataset
+from flamingo_model.data import Loader
 from pipeline.build import BUILD, BuildConfig
 from pipeline.demo import describe_expected, site, write_warc
 from pipeline.folder import Folder
@@ -79,3 +81,21 @@ def test_whole_videos_are_cut_into_clips_and_the_others_have_a_reason(built):
             whole += 1
     assert whole >= 4
     assert clips.keys() <= {url for video in expected for url in (copy.url for copy in video.copies)}
+
+
+def test_the_loader_gives_every_sample_once(built, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLAMINGO_CACHE", str(tmp_path))
+    for kind in ("interleaved", "pairs", "videos"):
+        dataset = paper_dataset(kind, shards=(str(built),), batch=8, tokens=512)
+        found = {}
+        with Loader(DataConfig({"demo": dataset}, image_px=32, once=True)) as loader:
+            for step in loader:
+                batch = step["demo"]
+                assert len(batch.frames) == batch.media_frames.sum()
+                for row, tokens in zip(batch.keys, batch.tokens.tolist(), strict=True):
+                    found |= dict.fromkeys(row, loader.tokenizer.decode(tokens))
+        samples = {sample["key"]: sample for sample in told(built, kind)}
+        assert found.keys() == samples.keys()
+        assert not loader.stats.skipped
+        if kind != "interleaved":
+            assert all(samples[key]["caption"][:300] in text for key, text in found.items())

@@ -13,7 +13,6 @@ from shards_written import small, write_shards
 
 from flamingo_model.data import Loader
 
-
 # webdataset leaves the shards open that it has not read to their end.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
