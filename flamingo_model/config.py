@@ -186,6 +186,11 @@ def paper_dataset(kind: str = INTERLEAVED, **settings: Any) -> DatasetConfig:
     return DatasetConfig(**{**PAPER.get(kind, {}), "kind": kind, **settings})
 
 
+def example() -> DataConfig:
+    """Give settings to start from: the three kinds of shards of one dataset."""
+    return DataConfig({kind: paper_dataset(kind, shards=("dataset",)) for kind in PAPER})
+
+
 def read_config(path: str) -> DataConfig:
     """Read the `[data]` of a TOML file; a `ConfigError` says what is wrong with it, in one line."""
     try:

@@ -309,12 +309,20 @@ def why(url: str, dataset: str, as_json: bool) -> None:
 
 @main.command()
 @click.option("--preset", type=click.Choice(PRESETS), help="Rules of a published corpus.")
-def settings(preset: str | None) -> None:
+@click.option("--data", "of_data", is_flag=True, help="What batches are made of, for a trainer, instead.")
+def settings(preset: str | None, of_data: bool) -> None:
     """Print every setting with its default and what it means, as TOML to start from.
 
     \b
     flamingo settings > my.toml;  flamingo build --config my.toml --source crawl.warc.gz --out dataset
+    flamingo settings --data > data.toml;  flamingo inspect --batches data.toml
     """
+    if of_data:
+        from flamingo_model.config import example
+        from pipeline.settings import document_settings
+
+        click.echo("[data]\n" + document_settings(example(), "data."), nl=False)
+        return
     from pipeline.build import BuildConfig
     from pipeline.command import with_preset
     from pipeline.settings import document_settings

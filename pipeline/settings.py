@@ -26,6 +26,9 @@ def setting_lines(config: Any, prefix: str) -> Iterator[str]:
         if dataclasses.is_dataclass(value):
             tables.append((setting.name, value))
             continue
+        if isinstance(value, dict):
+            tables += [(f"{setting.name}.{name}", table) for name, table in value.items()]
+            continue
         yield from textwrap.wrap(meanings[setting.name], 110, initial_indent="# ", subsequent_indent="# ")
         plain = list(value) if isinstance(value, tuple) else value
         yield tomli_w.dumps({setting.name: plain}, multiline_strings=False).strip()

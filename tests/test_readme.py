@@ -51,5 +51,10 @@ def test_make_targets_exist():
 
 
 def test_modules_named_in_the_readme_exist():
-    for name in re.findall(r"`(?:pipeline/)?([a-z]+\.py)`", README):
-        assert (ROOT / "pipeline" / name).exists(), name
+    code = README[README.index("## Read the code") :]
+    of_pipeline, of_model = code.split("The loader is in `flamingo_model/`")
+    for package, text in (("pipeline", of_pipeline), ("flamingo_model", of_model)):
+        names = re.findall(r"`(?:pipeline/)?([a-z_]+\.py)`", text)
+        assert len(names) > 10
+        for name in names:
+            assert (ROOT / package / name).exists(), name
