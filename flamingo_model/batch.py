@@ -9,7 +9,7 @@ there: no row is filled up with empty images.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,10 +22,11 @@ from torch import Tensor
 from flamingo_model.augment import GpuDecoder, to_device
 from flamingo_model.clips import clip_frames
 from flamingo_model.config import DataConfig
-from flamingo_model.lanes import Piece, Row, Skip, Source
+from flamingo_model.lanes import Piece, Row, Source
 from flamingo_model.order import FLIP, FRAMES, JITTER, chance, roll
 from flamingo_model.pixels import FILLS, BadImage, decode_image
 from flamingo_model.samples import Medium
+from flamingo_model.skips import Skip
 
 FRAMES_AT_ONCE = 8
 """Frames that one task decodes: a task of its own for each costs more than a twentieth of the decoding."""
@@ -72,6 +73,12 @@ class Batch:
         """Copy every tensor to page-locked memory, of which copies to the device run beside its work."""
         return self._each(lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
 
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
+        # Between processes only the frames go through shared memory: each tensor that does costs a descriptor.
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        small = {k: v.numpy() for k, v in values.items() if isinstance(v, Tensor) and k != "frames"}
+        return from_arrays, (small, self.frames, self.keys, self.names)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Change every tensor."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -79,19 +86,27 @@ class Batch:
         return Batch(**changed)
 
 
-def join(batches: Sequence[Batch]) -> Batch:
+def from_arrays(small: Mapping[str, NDArray[Any]], frames: Tensor, keys: Any, names: Any) -> Batch:
+    """Make a batch of what another process sent."""
+    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in small.items()}
+    return Batch(**tensors, frames=frames, keys=keys, names=names)
+
+
+def join(batches: Sequence[Batch], buffers: Buffers) -> Batch:
     """Put the rows of several batches under each other."""
     if len(batches) == 1:
         return batches[0]
     joined = {
         field.name: torch.cat([getattr(batch, field.name) for batch in batches])
         for field in fields(Batch)
-        if field.name not in ("keys", "names", "media_row")
+        if field.name not in ("keys", "names", "media_row", "frames")
     }
+    frames = buffers.frames(sum(len(batch.frames) for batch in batches), batches[0].frames.shape[-1])
+    torch.cat([batch.frames for batch in batches], out=frames)
     starts = np.cumsum([0, *(len(batch.keys) for batch in batches)])
     rows = torch.cat([batch.media_row + int(start) for batch, start in zip(batches, starts, strict=False)])
     keys = tuple(key for batch in batches for key in batch.keys)
-    return Batch(**joined, media_row=rows, keys=keys, names=batches[0].names)
+    return Batch(**joined, frames=frames, media_row=rows, keys=keys, names=batches[0].names)
 
 
 class Buffers:
@@ -103,12 +118,13 @@ class Buffers:
     def frames(self, count: int, side: int) -> Tensor:
         """Give frames [F, 3, S, S] whose pixels lie together, as `new_frames` does."""
         size = count * side * side * 3
-        buffer = next((buffer for buffer in self.idle if buffer.size >= size), None)
-        if buffer is None:
+        # Others only add to the end of the list meanwhile. The smallest that will do: a large one is for large batches.
+        fitting = [(buffer.size, place) for place, buffer in enumerate(self.idle) if buffer.size >= size]
+        if fitting:
+            buffer = self.idle.pop(min(fitting)[1])
+        else:
             self.idle.clear()  # too small for what comes now
             buffer = np.empty(size + size // 8, np.uint8)
-        else:
-            self.idle = [other for other in self.idle if other is not buffer]
         view = buffer[:size]
         # A tensor made of an array holds that very object, for as long as anything shares its memory.
         weakref.finalize(view, self.idle_again, buffer).atexit = False

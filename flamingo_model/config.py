@@ -14,7 +14,7 @@ What a dataset does not say is as the paper has it for its kind (SPEC-flamingo, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,16 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
     VIDEOS: {"batch": 64, "tokens": 32, "images": 1, "window": "start", "p_next": 0.0, "p_space": 0.5, "weight": 0.03},
 }
 """Where a kind differs from the defaults of `DatasetConfig`, which are those of interleaved documents."""
+LAYOUTS = {INTERLEAVED: ("interleaved", "mmc4", "m4", "mint"), PAIRS: ("pair",), VIDEOS: ("video",)}
+"""The layouts that each kind of samples may have."""
+BOUNDS = {
+    "weight": (1e-6, 1e6), "batch": (1, 1 << 20), "tokens": (8, 1 << 20), "images": (1, 10_000),
+    "frames": (1, 10_000), "fps": (0.001, 1000.0), "lanes": (0, 1 << 16), "shuffle_block": (1, 1 << 30),
+    "shuffle_samples": (1, 1 << 40), "image_px": (1, 8192), "workers": (0, 1024), "threads": (1, 1024),
+    "prefetch": (1, 1024), "max_damaged": (0.0, 1.0), "retries": (0, 100), "timeout_s": (0.001, 86_400.0),
+    "connections": (1, 1024), "p_next": (0.0, 1.0), "p_space": (0.0, 1.0), "jitter": (0.0, 0.99),
+}  # fmt: skip
+"""The least and the most that a number may be."""
 MAX_LANES = 64
 FITS = ("pad", "crop", "stretch")
 MIXES = ("accumulate", "mixed")
@@ -69,12 +79,10 @@ class DatasetConfig:
             raise ValueError(f"kind is {', '.join(PAPER)}, not {self.kind!r}")
         if self.window not in ("random", "start"):
             raise ValueError(f"window is random or start, not {self.window!r}")
-        for name in ("p_next", "p_space"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is from 0 to 1, not {getattr(self, name)}")
-        for name, least in (("weight", 0), ("batch", 1), ("tokens", 8), ("images", 1), ("frames", 1), ("fps", 0)):
-            if getattr(self, name) < least or (least == 0 and getattr(self, name) == 0):
-                raise ValueError(f"{name} is {'more than 0' if least == 0 else f'at least {least}'}")
+        if self.layout not in ("auto", *LAYOUTS[self.kind]):
+            allowed = " or ".join(("auto", *LAYOUTS[self.kind]))
+            raise ValueError(f"layout is {allowed} where kind is {self.kind}, not {self.layout!r}")
+        check_bounds(self)
         if not self.shards:
             raise ValueError("shards names no shard")
 
@@ -124,7 +132,7 @@ class DataConfig:
     threads: int = 2
     """Decoding threads in each process; 1 is the thread that reads, which costs least."""
     prefetch: int = 2
-    """Steps made ahead, in each process."""
+    """Steps made ahead; a worker process makes as many again, which wait in shared memory."""
     on_damage: str = "skip"
     """What cannot be read or decoded is a `skip`, counted by name, or an error at once: `raise`."""
     max_damaged: float = 0.001
@@ -146,13 +154,7 @@ class DataConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {' or '.join(allowed)}, not {getattr(self, name)!r}")
-        at_least = {"batch": 1, "tokens": 8, "lanes": 0, "shuffle_block": 1, "shuffle_samples": 1, "image_px": 1}
-        at_least |= {"workers": 0, "threads": 1, "prefetch": 1, "retries": 0, "connections": 1}
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.max_damaged <= 1 or not 0 <= self.jitter < 1:
-            raise ValueError("max_damaged and jitter are shares, from 0 to 1")
+        check_bounds(self)
         if self.decode == "gpu" and self.workers:
             raise ValueError("decode = gpu goes with workers = 0: a GPU decodes in the process that it trains in")
         if not self.datasets:
@@ -179,6 +181,15 @@ class DataConfig:
         return max(
             count for count in range(1, MAX_LANES + 1) if all(rows % count == 0 for rows in self.batches.values())
         )
+
+
+def check_bounds(config: DatasetConfig | DataConfig) -> None:
+    """Refuse a number that is too small or too large."""
+    for field in fields(config):
+        if field.name in BOUNDS:
+            (least, most), value = BOUNDS[field.name], getattr(config, field.name)
+            if not least <= value <= most:
+                raise ValueError(f"{field.name} is from {least} to {most}, not {value}")
 
 
 def paper_dataset(kind: str = INTERLEAVED, **settings: Any) -> DatasetConfig:

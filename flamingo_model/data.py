@@ -13,42 +13,39 @@ stream without end never leaves a rank without a batch; `once` ends after as man
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import multiprocessing
 import time
-import warnings
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
 
 from flamingo_model.augment import GpuDecoder
 from flamingo_model.batch import Batch, Buffers, Here, Unfinished, join
 from flamingo_model.config import DataConfig
-from flamingo_model.lanes import Lane, LaneState, Row, Skip, Source, Stage
+from flamingo_model.lanes import Lane, LaneState, Row, Source, Stage
 from flamingo_model.order import Cursor, Visit
 from flamingo_model.pixels import one_thread
 from flamingo_model.prefetch import Prefetched
+from flamingo_model.skips import Budget, Skip, Stats, judge
+from flamingo_model.skips import DataError as DataError
 from flamingo_model.sources import open_sources
+from flamingo_model.storage import Storage
 from flamingo_model.tokens import Tokenizer, open_tokenizer
+from flamingo_model.workers import open_workers
 
-FREE_SKIPS = 16
-TOLD_SKIPS = 100
-"""Skips whose place is kept for `Loader.stats`."""
 STATE_VERSION = 1
+MAX_CLOSING_S = 2.0
+"""How long closing waits for a step that is being made, before its reads are cut off."""
 LaneStates = dict[str, dict[int, LaneState]]
-
-
-class DataError(Exception):
-    """The data cannot be read as configured; the text is one line that says what, where and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +104,19 @@ class Parts(IterableDataset):  # type: ignore[type-arg]
         self.config, self.streams, self.tokenizer, self.gpu = config, streams, tokenizer, gpu
         self.lanes, self.states, self.steps, self.stages = lanes, states, steps, stages
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Part | DataError]:
         worker = get_worker_info()
         mine = share_of(self.lanes, worker.id, worker.num_workers) if worker else self.lanes
-        with self.open_pool() as pool:
-            begun = self.begin(mine, pool)
-            ahead = deque(islice(begun, self.config.prefetch))
-            while ahead:
-                part = finish(ahead.popleft())
-                ahead.extend(islice(begun, 1))
-                yield part
+        try:
+            with self.open_pool() as pool:
+                begun = self.begin(mine, pool)
+                ahead = deque(islice(begun, self.config.prefetch))
+                while ahead:
+                    part = finish(ahead.popleft())
+                    ahead.extend(islice(begun, 1))
+                    yield part
+        except DataError as error:
+            yield error  # not raised: on its way out of a process PyTorch would write a traceback into its text
 
     @contextmanager
     def open_pool(self) -> Iterator[Executor | Here]:
@@ -130,7 +130,8 @@ class Parts(IterableDataset):  # type: ignore[type-arg]
     def begin(self, mine: Sequence[int], pool: Executor | Here) -> Iterator[tuple[dict[str, Unfinished], LaneStates]]:
         """Begin one step after another: its rows are read, its frames are left to the threads."""
         pad, buffers = self.tokenizer.pad, Buffers()
-        lanes = {stream.name: [self.lane(stream, number) for number in mine] for stream in self.streams}
+        budget = Budget(self.config, len(mine) / len(self.lanes))
+        lanes = {stream.name: [self.lane(stream, number, budget) for number in mine] for stream in self.streams}
         done = 0
         while self.steps is None or done < self.steps:
             unfinished = {}
@@ -142,10 +143,10 @@ class Parts(IterableDataset):  # type: ignore[type-arg]
             yield unfinished, {name: {lane.number: lane.state for lane in of} for name, of in lanes.items()}
             done += 1
 
-    def lane(self, stream: Stream, number: int) -> Lane:
+    def lane(self, stream: Stream, number: int, budget: Budget) -> Lane:
         """Begin a lane where its state says."""
         state = self.states.get(stream.name, {}).get(number)
-        return Lane(number, stream.sources, self.tokenizer, stream.tokens, stream.pack, state, self.stages)
+        return Lane(number, stream.sources, self.tokenizer, stream.tokens, stream.pack, state, self.stages, budget)
 
 
 def next_row(lane: Lane) -> Row:
@@ -165,33 +166,6 @@ def finish(begun: tuple[dict[str, Unfinished], LaneStates]) -> Part:
 def share_of(lanes: Sequence[int], worker: int, workers: int) -> Sequence[int]:
     """Give a worker its neighbouring lanes, so that the parts of all of them stand in the lanes' order."""
     return lanes[len(lanes) * worker // workers : len(lanes) * (worker + 1) // workers]
-
-
-@dataclass(slots=True)
-class Stats:
-    """What was delivered: counts by dataset, and what was lost by dataset and reason."""
-
-    steps: int = 0
-    samples: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
-    padding: Counter[str] = field(default_factory=Counter)
-    media: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    told: list[Skip] = field(default_factory=list)
-    wait_s: float = 0.0
-
-    def add(self, part: Part) -> None:
-        """Count a step."""
-        self.steps += 1
-        for name, batch in part.batches.items():
-            real = int((batch.segment > 0).sum())
-            self.samples[name] += sum(map(len, batch.keys))
-            self.tokens[name] += real
-            self.padding[name] += batch.segment.numel() - real
-            self.media[name] += len(batch.media_row)
-        for skip in part.skipped:
-            self.skipped[skip.source, skip.reason] += 1
-        self.told.extend(part.skipped[: TOLD_SKIPS - len(self.told)])
 
 
 class Loader:
@@ -226,6 +200,8 @@ class Loader:
         self.step = 0
         self.states: LaneStates = {}
         self.ahead: Prefetched[Part] | None = None
+        self.leash: Connection | None = None
+        self.closed = False
 
     def __enter__(self) -> Loader:
         return self
@@ -239,43 +215,43 @@ class Loader:
     def __next__(self) -> dict[str, Batch]:
         if self.last is not None and self.step >= self.last:
             raise StopIteration
+        if self.closed:
+            raise DataError("the loader was closed")
         if self.ahead is None:
-            parts = map(pinned, self.parts()) if torch.cuda.is_available() else self.parts()
-            self.ahead = Prefetched(parts, self.config.prefetch)
+            leash, self.leash = multiprocessing.Pipe(duplex=False)
+            made = self.parts(leash)
+            parts = map(pinned, made) if torch.cuda.is_available() else made
+            self.ahead = Prefetched(parts, 1)  # one that is done, beside those that are being made
         begun = time.perf_counter()
         part: Part = next(self.ahead)
         self.stats.wait_s += time.perf_counter() - begun
+        self.stats.add(part.batches, part.skipped)
+        if part.skipped:
+            self.judge()
         self.step += 1
         for name, states in part.states.items():
             self.states.setdefault(name, {}).update(states)
-        self.stats.add(part)
-        self.judge(part)
         return part.batches
 
-    def parts(self) -> Iterator[Part]:
+    def judge(self) -> None:
+        """Stop where too much was lost: the state stays that of the step before."""
+        skipped = self.stats.skipped
+        try:
+            judge(self.config, skipped, self.stats.told[0], sum(skipped.values()) + sum(self.stats.samples.values()))
+        except DataError:
+            self.stop()
+            raise
+
+    def parts(self, leash: Connection) -> Iterator[Part]:
         """Make the steps of this rank, in this process or in workers of which each has some of the lanes."""
         steps = None if self.last is None else self.last - self.step
         parts = Parts(self.config, self.streams, self.tokenizer, self.lanes, self.states, steps, self.stages, self.gpu)
         workers = min(self.config.workers, len(self.lanes))
-        if not workers:
-            yield from parts
-            return
-        loader = start_workers(parts, workers, self.config.prefetch)
+        made = open_workers(parts, workers, self.config.prefetch, leash) if workers else iter(parts)
+        buffers = Buffers()
         # The parts come in turn from one worker after the other, and each worker makes as many.
-        while step := list(islice(loader, workers)):
-            yield joined(step)
-
-    def judge(self, part: Part) -> None:
-        """Stop where what was lost is more than the settings allow."""
-        if part.skipped and self.config.on_damage == "raise":
-            raise DataError(f"{part.skipped[0].reason}: {part.skipped[0].told} (data.on_damage is raise)")
-        lost, read = sum(self.stats.skipped.values()), sum(self.stats.samples.values())
-        if lost > FREE_SKIPS + self.config.max_damaged * (lost + read):
-            reasons = ", ".join(f"{source} {reason} {count}" for (source, reason), count in self.stats.skipped.items())
-            raise DataError(
-                f"{lost} samples lost of {lost + read} read, more than data.max_damaged = {self.config.max_damaged} "
-                f"allows ({reasons}); the first: {self.stats.told[0].told}"
-            )
+        while step := [sound(part) for part in islice(made, max(1, workers))]:
+            yield joined(step, buffers)
 
     def state_dict(self) -> dict[str, Any]:
         """Give where this rank's lanes stand after the batch delivered last, as JSON has it."""
@@ -305,20 +281,34 @@ class Loader:
                 raise DataError(f"the loader's state lacks lanes {missing} of {name}: join the states of all ranks")
         self.stop()
         self.step = state["step"]
-        self.states = {name: {lane: states[name][lane] for lane in self.lanes} for name in states}
+        self.states = {name: {lane: states[name][lane] for lane in self.lanes} for name in self.identity if states}
 
     def stop(self) -> None:
-        """Drop what is being made ahead."""
-        if self.ahead is not None:
+        """Drop what is being made ahead; a read that takes long is cut off."""
+        if self.ahead is None or self.leash is None:
+            return
+        soon = self.ahead.close(MAX_CLOSING_S)
+        self.leash.close()
+        if not soon:
+            for storage in self.storages():
+                storage.close()
             self.ahead.close()
-            self.ahead = None
+            for storage in self.storages():
+                storage.renew()
+        for storage in self.storages():
+            storage.forget()  # lanes begin anew, elsewhere
+        self.ahead = None
 
     def close(self) -> None:
         """Stop, and close the shards."""
         self.stop()
-        for stream in self.streams:
-            for source in stream.sources:
-                source.storage.close()
+        self.closed = True
+        for storage in self.storages():
+            storage.close()
+
+    def storages(self) -> list[Storage]:
+        """List what the shards are read from."""
+        return [source.storage for stream in self.streams for source in stream.sources]
 
 
 def pinned(part: Part) -> Part:
@@ -326,27 +316,18 @@ def pinned(part: Part) -> Part:
     return replace(part, batches={name: batch.pinned() for name, batch in part.batches.items()})
 
 
-def start_workers(parts: Parts, workers: int, prefetch: int) -> Iterator[Part]:
-    """Begin the worker processes.
-
-    They are not forked from this process, which has threads, and file systems that do not survive a fork, but from
-    a server that has loaded torch once.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores: who asked for it knows
-        loader = wds.WebLoader(
-            parts, batch_size=None, num_workers=workers, prefetch_factor=prefetch, multiprocessing_context=context
-        )
-        made = iter(loader)
-        first = list(islice(made, 1))  # the processes begin with the first part
-    return itertools.chain(first, made)
+def sound(part: Part | DataError) -> Part:
+    """Give a part, or raise what came in its place."""
+    if isinstance(part, DataError):
+        raise part
+    return part
 
 
-def joined(parts: Sequence[Part]) -> Part:
-    """Join the parts of a step that workers made."""
-    batches = {name: join([part.batches[name] for part in parts]) for name in parts[0].batches}
+def joined(parts: Sequence[Part], buffers: Buffers) -> Part:
+    """Join the parts of a step."""
+    if len(parts) == 1:
+        return parts[0]
+    batches = {name: join([part.batches[name] for part in parts], buffers) for name in parts[0].batches}
     states = {name: {k: v for part in parts for k, v in part.states[name].items()} for name in batches}
     return Part(batches, states, tuple(skip for part in parts for skip in part.skipped))
 
@@ -379,6 +360,11 @@ def read_state(row: Sequence[Any]) -> LaneState:
 
 def identity_of(config: DataConfig, stream: Stream) -> dict[str, Any]:
     """Give what must be the same for a state to mean the same samples."""
-    sources = [[source.name, source.index.same(), source.order.block, source.order.window] for source in stream.sources]
+    # What was drawn of each dataset is counted against its weight.
+    weights = [source.config.weight for source in stream.sources] if len(stream.sources) > 1 else []
+    orders = [(source.name, source.index.same(), source.order.block, source.order.window) for source in stream.sources]
+    sources = [orders, weights]
     told = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
-    return {"seed": config.seed, "lanes": config.lane_count, "shuffle": config.shuffle, "sources": told}
+    identity = {"seed": config.seed, "lanes": config.lane_count, "shuffle": config.shuffle, "sources": told}
+    # How many steps are left is counted in those of as many rows.
+    return {**identity, "once": stream.rows if config.once else 0}

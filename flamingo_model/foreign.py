@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flamingo_model.datasets import NO_ROWS, Extents
-from flamingo_model.storage import FAILED, Stat, Storage, Unreadable, local_path
+from flamingo_model.storage import FAILED, Stat, Storage, Unreadable, local_path, plain
 from flamingo_model.tar import DamagedTar, Extent, scan
 
 SCANNED_AT_ONCE = 8
@@ -57,7 +57,7 @@ def scanned(
             with storage.file(shard) as stream:
                 rows = as_rows(scan(stream, stat.size))
         except DamagedTar as error:
-            told = f"{urls[shard]}: {error}"
+            told = f"{plain(urls[shard])}: {error}"
             return Extents(urls[shard], stat.size, as_rows(error.whole), error.reason, told)
         except OSError as error:
             reason = error.reason if isinstance(error, Unreadable) else FAILED

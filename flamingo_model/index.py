@@ -9,6 +9,7 @@ arrays are mapped into memory, so that all processes share them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -112,7 +113,7 @@ def open_index(
     total = sum(len(source.urls if isinstance(source, Tars) else source.shards) for source in sources)
     try:
         return build(extents_of(sources, root / "shards", patience, counter(progress, total)), folder, on_damage)
-    except PermissionError as error:
+    except OSError as error:
         raise BadIndex(NO_CACHE, f"{error}: set FLAMINGO_CACHE to a folder for what was found of shards") from None
 
 
@@ -218,13 +219,16 @@ def write(found: Iterable[Extents], made: Path, on_damage: str) -> dict[str, Any
 def publish(made: Path, folder: Path) -> None:
     """Give a folder its name; where another process was faster, its folder stays."""
     try:
-        load(str(folder))
-    except (OSError, ValueError, KeyError):
-        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(made, folder)
+    except OSError:
         try:
+            load(str(folder))
+        except (OSError, ValueError, KeyError):
+            spoiled = made.with_name(f"{made.name}-spoiled")
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, spoiled)
             os.rename(made, folder)
-        except OSError:
-            load(str(folder))  # it came in the meantime
+            shutil.rmtree(spoiled, ignore_errors=True)
 
 
 def load(folder: str) -> Index:

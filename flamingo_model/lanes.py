@@ -19,7 +19,8 @@ from flamingo_model.config import DatasetConfig
 from flamingo_model.index import Index
 from flamingo_model.order import FOLLOWING, SPACE, WINDOW, Cursor, Order, Visit, chance, drawn_before, neediest, roll
 from flamingo_model.samples import BadSample, Medium, read_sample
-from flamingo_model.storage import Storage, Unreadable
+from flamingo_model.skips import Budget, DataError, Skip
+from flamingo_model.storage import CLOSED, Storage, Unreadable, plain
 from flamingo_model.tar import DamagedTar, sample_parts
 from flamingo_model.tokens import Tokenizer, Window, encode_items, sample_window
 
@@ -27,6 +28,11 @@ PACK_POOL = 32
 """Samples that a lane chooses among to fill a row."""
 PACK_BYTES = 4 << 20
 """Encoded pictures that a lane holds back for that, unless one sample has more."""
+MAX_SAMPLE_BYTES = 256 << 20
+"""Of a sample as it is stored: a larger one is not read."""
+MAX_FRUITLESS = 100_000
+"""Samples of a stream without end that a lane reads one after the other without a row."""
+TOO_LARGE = "too_large"
 Stage = Callable[[Iterator[dict[str, Any]]], Iterable[dict[str, Any]]]
 
 
@@ -44,7 +50,7 @@ class Source:
     def place_of(self, visit: Visit) -> str:
         """Name where a sample lies, for a person."""
         shard, offset, length = self.index.locate(visit.sample)
-        return f"{self.index.urls[shard]} bytes {offset} to {offset + length}"
+        return f"{plain(self.index.urls[shard])} bytes {offset} to {offset + length}"
 
 
 class LaneState(NamedTuple):
@@ -53,14 +59,6 @@ class LaneState(NamedTuple):
     cursors: tuple[Cursor, ...]
     drawn: tuple[int, ...]
     held: tuple[Visit, ...] = ()
-
-
-class Skip(NamedTuple):
-    """A sample, or a picture of one, that could not be used."""
-
-    source: str
-    reason: str
-    told: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +98,15 @@ class Lane:
         pack: bool = False,
         state: LaneState | None = None,
         stages: Sequence[Stage] = (),
+        budget: Budget | None = None,
     ) -> None:
         self.number, self.sources, self.tokenizer = number, tuple(sources), tokenizer
         self.tokens, self.pack = tokens, pack
         self.weights = share(source.config.weight for source in sources)
         self.state = state or LaneState((Cursor(),) * len(self.sources), tuple(drawn_before(self.weights, number)))
         self.skipped: list[Skip] = []
+        self.budget = budget
+        self.fruitless = 0
         self.rows = iter(wds.DataPipeline(self.visits, self.read, *stages, self.tokenise, self.fill))
 
     def __iter__(self) -> Iterator[Row]:
@@ -113,7 +114,7 @@ class Lane:
 
     def __next__(self) -> Row:
         row: Row = next(self.rows)
-        self.state = row.after
+        self.state, self.fruitless = row.after, 0
         return row
 
     def visits(self) -> Iterator[dict[str, Any]]:
@@ -134,10 +135,21 @@ class Lane:
             if not windows[source]:
                 weights[source] = 0.0
                 continue
+            self.count(source)
             window, at = cursors[source]
             cursors[source] = Cursor(window, at + 1)
             drawn[source] += 1
             yield {"__visit__": windows[source][at], "__after__": LaneState(tuple(cursors), tuple(drawn))}
+
+    def count(self, source: int) -> None:
+        """Count what is read; raises `DataError` where nothing ever comes of it."""
+        self.fruitless += 1
+        if self.budget is not None:
+            self.budget.read += 1
+        if self.fruitless > MAX_FRUITLESS and not self.sources[source].order.epochs:
+            why = self.skipped[-1].told if self.skipped else "a stage drops them"
+            name = self.sources[source].name
+            raise DataError(f"{name}: no row came of {MAX_FRUITLESS:,} samples, read one after the other: {why}")
 
     def open_window(self, source: int, cursor: Cursor) -> list[Visit]:
         """Give the visits of a window, whose blocks and those of the next one are read ahead."""
@@ -147,7 +159,11 @@ class Lane:
             for _, shard, samples in order.blocks_of(self.number, window):
                 _, begin, _ = index.locate(samples[0])
                 _, last, length = index.locate(samples[-1])
-                storage.read_ahead(shard, begin, last + length - begin)
+                # Between samples may stand what is none, and those that are too large are not read.
+                lengths = index.length[samples.start : samples.stop]
+                wanted = int(lengths[lengths <= MAX_SAMPLE_BYTES].sum())
+                if wanted:
+                    storage.read_ahead(shard, begin, last + length - begin, wanted)
         return order.window_of(self.number, cursor.window)
 
     def read(self, visits: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -156,12 +172,18 @@ class Lane:
             visit: Visit = sample["__visit__"]
             source = self.sources[visit.source]
             shard, offset, length = source.index.locate(visit.sample)
+            if length > MAX_SAMPLE_BYTES:
+                self.skip(visit, TOO_LARGE, f"{length} bytes, at most {MAX_SAMPLE_BYTES} are read")
+                continue
             try:
                 key, parts = sample_parts(source.storage.read(shard, offset, length))
             except (Unreadable, DamagedTar) as error:
+                if error.reason == CLOSED:
+                    raise
                 self.skip(visit, error.reason, str(error))
                 continue
-            yield {"__key__": key, "__url__": source.index.urls[shard], **parts, **sample}
+            # Last, as a part may be called anything.
+            yield {**parts, "__key__": key, "__url__": source.index.urls[shard], **sample}
 
     def tokenise(self, samples: Iterable[dict[str, Any]]) -> Iterator[Piece]:
         """Choose the window of each sample and take the media that it shows."""
@@ -206,6 +228,8 @@ class Lane:
         """Set a sample aside."""
         source = self.sources[visit.source]
         self.skipped.append(Skip(source.name, reason, f"{source.place_of(visit)}: {told}"))
+        if self.budget is not None:
+            self.budget.skip(self.skipped[-1])
 
     def take_skipped(self) -> tuple[Skip, ...]:
         """Give what was skipped since the last row."""

@@ -81,7 +81,7 @@ class MediumView:
         """Draw its frames in a row, made smaller, with the mirroring and the colours that the model sees."""
         side_px = IMAGE_PX if len(self.frames) == 1 else FRAME_PX
         own = torch.zeros(len(self.frames), dtype=torch.int64)
-        seen = augment(self.frames, own, self.flip, self.jitter, UNCHANGED).round().to(torch.uint8)
+        seen = augment(self.frames, own, self.flip, self.jitter, UNCHANGED).round().to("cpu", torch.uint8)
         pictures = [Image.fromarray(frame) for frame in seen.permute(0, 2, 3, 1).contiguous().numpy()]
         for picture in pictures:
             picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)

@@ -146,10 +146,12 @@ class Order:
 def neediest(weights: Sequence[float], drawn: Sequence[int]) -> int:
     """Choose the source that is furthest behind its share of what was drawn; the first one of several.
 
+    One of weight 0 has ended and is not chosen.
     So the number drawn of a source never strays from its share by as much as the number of sources.
     """
     following = sum(drawn) + 1
-    return max(range(len(weights)), key=lambda source: weights[source] * following - drawn[source])
+    left = [source for source, weight in enumerate(weights) if weight]
+    return max(left, key=lambda source: weights[source] * following - drawn[source])
 
 
 def drawn_before(weights: Sequence[float], lane: int) -> list[int]:

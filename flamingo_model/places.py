@@ -1,6 +1,6 @@
 """What a configuration names as shards, as a list of dataset folders and tar files.
 
-"dataset", "a/shard-{000000..000099}.tar", "b/*.tar", "s3://c/d.tar" → Folder | Tar, in their order
+"dataset", "a/shard-{000000..000099}.tar", "b/*.tar", "s3://c/d.tar" → every place by its whole name, in their order
 """
 
 from __future__ import annotations
@@ -91,9 +91,10 @@ def matching(pattern: str) -> list[str]:
     """List the files that a pattern matches, in order of their names."""
     try:
         system, path = url_to_fs(pattern)
-    except (ImportError, ValueError) as error:
-        raise BadIndex(BAD_PLACE, f"{pattern}: {error}") from None
-    found = sorted(str(name) for name in system.glob(path))
+        found = sorted(str(name) for name in system.glob(path))
+    except Exception as error:  # each file system has errors of its own, without a common ancestor
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise BadIndex(BAD_PLACE, f"{pattern}: {told}") from None
     if not found:
         raise BadIndex(NO_SHARDS, f"{pattern} matches nothing")
     return [absolute(name) if local_path(pattern) is not None else system.unstrip_protocol(name) for name in found]

@@ -5,6 +5,7 @@ items → Prefetched(items, depth) → the same items
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -65,7 +66,10 @@ class Prefetched(Generic[Item]):
             return True
         return False
 
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Stop the thread and wait for it; False where it still makes an item after so long."""
         self.stopped.set()
-        self.thread.join()
+        self.thread.join(timeout_s)
+        with contextlib.suppress(queue.Full):
+            self.made.put_nowait(Failed(RuntimeError("closed while it was waited for")))
+        return not self.thread.is_alive()

@@ -108,7 +108,7 @@ class HttpRanges:
             raise Failure(TIMED_OUT, "no bytes came in time") from None
         except ssl.SSLCertVerificationError as error:
             raise Failure(CERTIFICATE, f"its certificate is not valid: {error.verify_message}", True) from None
-        except (InvalidURL, UnicodeError) as error:
+        except (InvalidURL, ValueError) as error:
             raise Failure(BAD_URL, f"no URL to ask for: {error}", True) from None
         except ConnectionError as error:
             raise Failure(CONNECTION, f"the connection failed: {error}") from None

@@ -34,7 +34,7 @@ MAX_BASE64_JSON_BYTES = 64 << 20
 MAX_JSON_NESTS = 1 << 20
 """Objects and lists in a JSON: what an attacker could make memory of (64 bytes for two)."""
 MAX_TEXT_BYTES, MAX_CAPTION_BYTES = 8 << 20, 64 << 10
-MAX_ITEMS, MAX_FPS = 10_000, 1_000
+MAX_ITEMS, MIN_FPS, MAX_FPS = 10_000, 1e-3, 1e3
 
 IMAGE_PARTS = ("jpg", "jpeg", "png", "webp")
 VIDEO_PARTS = ("mp4", "webm")
@@ -137,7 +137,7 @@ def read_video(members: Members, key: str) -> Sample:
     name = first_of(VIDEO_PARTS, members)
     names = [name] if name is not None else frame_names(members)
     fps: Any = header.get("fps")
-    fps = float(fps) if type(fps) in (int, float) and 0 < fps <= MAX_FPS else 0.0
+    fps = float(fps) if type(fps) in (int, float) and MIN_FPS <= fps <= MAX_FPS else 0.0
     data = tuple(bytes_of(name, members) for name in names)
     medium = Medium(data, "frames" if name is None else "video", fps)
     return Sample(key, (0, read_caption(members, header)), (medium,))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 
-from flamingo_model.config import INTERLEAVED, DataConfig, DatasetConfig
+from flamingo_model.config import LAYOUTS, DataConfig, DatasetConfig
 from flamingo_model.index import Index, open_index
 from flamingo_model.lanes import Source
 from flamingo_model.order import Order, root_of
 from flamingo_model.places import BadIndex
 from flamingo_model.samples import sniff_layout
-from flamingo_model.storage import Storage, Unreadable
+from flamingo_model.storage import Storage, Unreadable, plain
 from flamingo_model.tar import DamagedTar, sample_parts
 from schemas.config import ConfigError
 
@@ -23,8 +23,6 @@ BLOCK_BYTES = 8 << 20
 """Most bytes of a block of samples of mean size: what one read from a remote store brings."""
 WINDOW_BYTES = 512 << 20
 """Most bytes of a shuffle window of samples of mean size, over all lanes: what remote stores keep in memory."""
-LAYOUTS = {INTERLEAVED: ("interleaved", "mmc4", "m4", "mint"), "pairs": ("pair",), "videos": ("video",)}
-"""The layouts that each kind of samples may have."""
 
 
 def open_sources(config: DataConfig) -> list[Source]:
@@ -47,9 +45,10 @@ def open_source(config: DataConfig, number: int, name: str, dataset: DatasetConf
     except BadIndex as error:
         raise ConfigError(f"data.datasets.{name}: {error}") from None
     for damage in index.damage:
-        LOG.warning("%s: %s: %s; %d samples of it are read", name, damage.url, damage.reason, damage.samples_kept)
+        told = f"{plain(damage.url)}: {damage.reason}; {damage.samples_kept} samples of it are read"
+        LOG.warning("%s: %s", name, told)
     if not len(index):
-        why = "".join(f": {damage.url}: {damage.reason}" for damage in index.damage[:1])
+        why = "".join(f": {plain(damage.url)}: {damage.reason}" for damage in index.damage[:1])
         raise ConfigError(f"data.datasets.{name}: its shards hold no sample{why}")
     storage = Storage(
         index.urls, index.sizes, retries=config.retries, timeout_s=config.timeout_s, connections=config.connections

@@ -385,7 +385,15 @@ def test_braces_are_written_out_as_webdataset_does(expected):
     assert list(places.expand(expected)) == list(wds.shardlists.expand_urls(expected))
 
 
+class Broken(fsspec.AbstractFileSystem):
+    """Fails to list, with an error of its own."""
+
+    def glob(self, path, **_):
+        raise ConnectionResetError(path)
+
+
 def test_places_that_are_none(tmp_path, opened, monkeypatch):
+    fsspec.register_implementation("broken", Broken, clobber=True)
     monkeypatch.setattr(places, "MAX_PLACES", 1000)
     for shards, reason in (
         ([], places.NO_SHARDS),
@@ -394,6 +402,7 @@ def test_places_that_are_none(tmp_path, opened, monkeypatch):
         (["{0..9999999999}.tar"], places.BAD_PLACE),
         (["{0..99}{0..99}{0..99}.tar"], places.BAD_PLACE),
         (["nosuch://a/*.tar"], places.BAD_PLACE),
+        (["broken://a/*.tar"], places.BAD_PLACE),
         (["a.tar", "./a.tar"], places.REPEATED_SHARD),
     ):
         refused(lambda: opened(*shards), reason)  # noqa: B023
@@ -412,6 +421,23 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(indexing.tempfile, "mkdtemp", refuse)
     monkeypatch.setenv("FLAMINGO_CACHE", str(tmp_path / "other"))
     assert "FLAMINGO_CACHE" in refused(lambda: open_index(paths, "pairs"), indexing.NO_CACHE)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("FLAMINGO_CACHE", str(tmp_path / "file"))
+    assert "FLAMINGO_CACHE" in refused(lambda: open_index(paths, "pairs"), indexing.NO_CACHE)
+
+
+def test_a_process_that_was_faster_keeps_its_index(tmp_path, opened, monkeypatch):
+    paths = tars(tmp_path / "a", 1)
+    mine = opened(*paths)
+    made = tmp_path / "made"
+    shutil.copytree(mine.folder, made)
+    inode = Path(mine.folder).stat().st_ino
+    indexing.publish(made, Path(mine.folder))
+    assert Path(mine.folder).stat().st_ino == inode  # nobody's open files were pulled away
+    (Path(mine.folder) / indexing.OFFSETS).write_bytes(b"spoiled")
+    indexing.publish(made, Path(mine.folder))
+    assert len(indexing.load(mine.folder)) == len(mine)
+    assert not [path for path in Path(mine.folder).parent.iterdir() if path.name != Path(mine.folder).name]
 
 
 # Remote

@@ -1,9 +1,11 @@
 """Shards of every origin through the loader: layouts of others, a web server that fails, and what is damaged."""
 
 import base64
+import io
 import json
 import logging
 import re
+import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +127,9 @@ class Files:
         begin, end = int(begin), min(len(data), int(end or len(data)) + 1)
         headers = (("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}"), ("ETag", '"1"'))
         if wrong:
-            return Reply(b"", status=503) if self.failed % 2 else Reply(data[begin:end], 206, headers, way="cut")
+            return (
+                Reply(b"", status=503) if self.failed % 2 else Reply(data[begin:end], "a/tar", headers, 206, way="cut")
+            )
         return Reply(data[begin:end], status=206, headers=headers, delay_s=0.005)
 
 
@@ -147,6 +151,33 @@ def test_shards_on_a_web_server_that_fails_stream_without_loss(tmp_path, monkeyp
             wanted = Counter(key for step in loader for row in step["pairs"].keys for key in row)
     assert route.failed > 2
     assert seen == wanted == Counter(pair(number)[0] for number in range(240))
+
+
+def test_blocks_read_ahead_are_let_go_of(tmp_path):
+    # Directories between the samples are bytes that nobody reads.
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number in range(160):
+            key, members = pair(number)
+            folder = tarfile.TarInfo(f"folder-{number}")
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+            for name, data in members:
+                member = tarfile.TarInfo(f"{key}.{name}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    with WebServer() as server:
+        server.routes = {"/a.tar": Files(tmp_path, every=0)}
+        dataset = {"kind": "pairs", "shards": (server.url("/a.tar"),), "batch": 8}
+        with Loader(small({"p": dataset}, once=True)) as loader:
+            begun = loader.state_dict()
+            (storage,) = loader.storages()
+            for _ in range(2):
+                assert len([key for step in loader for row in step["p"].keys for key in row]) == 160
+                assert not storage.ahead.blocks
+                loader.load_state_dict(begun)
+            next(loader)
+            loader.load_state_dict(begun)
+            assert not storage.ahead.blocks
 
 
 # Damage

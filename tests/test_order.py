@@ -93,6 +93,10 @@ def test_a_mixture_is_never_off_by_as_much_as_its_datasets(weights, lane):
         assert all(abs(count - share * sum(drawn)) < len(weights) for count, share in zip(drawn, shares, strict=True))
 
 
+def test_a_dataset_that_has_ended_is_not_drawn_from():
+    assert neediest([0.5, 0.0, 0.5], [1000, 0, 1001]) == 0
+
+
 def test_lanes_begin_at_different_places_of_a_mixture():
     shares = [0.5, 0.25, 0.25]
     firsts = Counter(neediest(shares, drawn_before(shares, lane)) for lane in range(40))

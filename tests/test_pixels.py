@@ -309,6 +309,10 @@ def test_what_is_empty_or_no_picture_is_refused():
     for data in (b"<html>", b"\xff\xd8", b"RIFF\0\0\0\0WAVE" + bytes(40), b"BM"):
         assert refusal(data) == "unreadable"
     assert refusal(saved(Image.new("F", (4, 4)), "TIFF")) == "unreadable"
+    # Of a palette that is not there Pillow makes an assertion.
+    data = saved(Image.new("P", (4, 4)), "PNG")
+    at = data.index(b"PLTE") - 4
+    assert refusal(data[:at] + data[at + 12 + int.from_bytes(data[at : at + 4], "big") :]) == "unreadable"
 
 
 def test_limits_come_before_work():

@@ -210,6 +210,7 @@ LASTING = {
     "endless whole": (Reply(way="endless_body"), ranged.NO_RANGES),
     "round": (redirect("/shard.tar"), ranged.REDIRECTS),
     "elsewhere": (redirect("ftp://a.test/"), ranged.BAD_URL),
+    "nowhere": (redirect("http://[::/"), ranged.BAD_URL),
 }
 
 
@@ -269,10 +270,12 @@ def test_a_body_that_trickles_is_given_up(remote, monkeypatch):
 
 
 def test_nobody_listens():
-    with Storage(["http://127.0.0.1:9/a.tar", "http://127.0.0.1:99999/", "https://"], retries=1, wait_s=0.0) as web:
+    urls = ["http://127.0.0.1:9/a.tar", "http://127.0.0.1:99999/", "https://", "http://[::/"]
+    with Storage(urls, retries=1, wait_s=0.0) as web:
         failure(lambda: web.read(0, 0, 5), ranged.CONNECTION)
         failure(lambda: web.read(1, 0, 5), ranged.BAD_URL)
         failure(lambda: web.read(2, 0, 5), ranged.BAD_URL)
+        failure(lambda: web.read(3, 0, 5), ranged.BAD_URL)
         assert web.retried == {ranged.CONNECTION: 1}
 
 
