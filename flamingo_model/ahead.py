@@ -12,14 +12,14 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 
 class Block:
-    """A range of a shard; `future` is None while there is no room for it, `taken` counts the bytes read of it."""
+    """A range of a shard; `future` is None while there is no room for it, `left` the bytes yet to be read of it."""
 
-    __slots__ = ("future", "length", "offset", "shard", "taken")
+    __slots__ = ("future", "left", "length", "offset", "shard")
 
-    def __init__(self, shard: int, offset: int, length: int) -> None:
+    def __init__(self, shard: int, offset: int, length: int, wanted: int) -> None:
         self.shard, self.offset, self.length = shard, offset, length
         self.future: Future[bytes] | None = None
-        self.taken = 0
+        self.left = wanted
 
     def holds(self, offset: int, length: int) -> bool:
         """Tell whether a range lies within."""
@@ -38,18 +38,18 @@ class ReadAhead:
         self.held_bytes = 0
         self.closed = False
 
-    def begin(self, shard: int, offset: int, length: int) -> bool:
+    def begin(self, shard: int, offset: int, length: int, wanted: int | None = None) -> bool:
         """Ask for a block; False where it is larger than the room, or all is closed.
 
-        It waits while there is no room, and is held until as many bytes were read of it as it has. Asking again for
-        one that is held changes nothing.
+        It waits while there is no room, and is held until `wanted` bytes were read of it (default: as many as it
+        has). Asking again for one that is held changes nothing.
         """
         with self.lock:
             if self.closed or not 0 < length <= self.max_bytes:
                 return False
             blocks = self.blocks.setdefault(shard, [])
             if not any(block.offset == offset and block.length == length for block in blocks):
-                blocks.append(Block(shard, offset, length))
+                blocks.append(Block(shard, offset, length, length if wanted is None else wanted))
                 self.waiting.append(blocks[-1])
                 self.begin_waiting()
         return True
@@ -88,8 +88,8 @@ class ReadAhead:
     def take(self, block: Block, length: int) -> None:
         """Note that bytes of a block were read, and drop it after the last."""
         with self.lock:
-            block.taken += length
-            done = block.taken >= block.length and block in self.blocks.get(block.shard, ())
+            block.left -= length
+            done = block.left <= 0 and block in self.blocks.get(block.shard, ())
             if done:
                 self.remove(block)
         if done:

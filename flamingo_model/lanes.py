@@ -25,7 +25,8 @@ from flamingo_model.tar import DamagedTar, sample_parts
 from flamingo_model.tokens import Tokenizer, Window, encode_items, sample_window
 
 PACK_POOL = 32
-"""Samples that a lane chooses among to fill a row."""
+"""Samples that a lane chooses among to fill a row; of long rows, one for every so many tokens."""
+PACK_TOKENS = 16
 PACK_BYTES = 4 << 20
 """Encoded pictures that a lane holds back for that, unless one sample has more."""
 MAX_SAMPLE_BYTES = 256 << 20
@@ -209,10 +210,11 @@ class Lane:
             for piece in pieces:
                 yield Row((piece,), piece.after, self.take_skipped())
             return
+        most = max(PACK_POOL, self.tokens // PACK_TOKENS)
         pool: list[Piece] = []
         after, more = self.state._replace(held=()), iter(pieces)
         while True:
-            while len(pool) < PACK_POOL and (not pool or sum(piece.bytes for piece in pool) < PACK_BYTES):
+            while len(pool) < most and (not pool or sum(piece.bytes for piece in pool) < PACK_BYTES):
                 found = next(more, None)
                 if found is None:
                     break

@@ -170,11 +170,14 @@ class Storage:
         self.tried(shard, lambda: self.open(shard))
         return open(path, "rb", buffering=0)
 
-    def read_ahead(self, shard: int, offset: int, length: int) -> bool:
-        """Begin to read a block, so that later reads within it need not wait; False where nothing was begun."""
+    def read_ahead(self, shard: int, offset: int, length: int, wanted: int | None = None) -> bool:
+        """Begin to read a block, so that later reads within it need not wait; False where nothing was begun.
+
+        It is held until `wanted` bytes were read of it (default: all of them).
+        """
         if self.paths[shard] is not None:
             return self.advise(shard, offset, length)
-        return self.ahead.begin(shard, offset, length)
+        return self.ahead.begin(shard, offset, length, wanted)
 
     def forget(self, shard: int | None = None) -> None:
         """Drop what was read ahead of a shard, or of all."""
