@@ -31,7 +31,7 @@ test: $(DEV_STAMP)  ## all that CI checks: ruff, mypy, pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 RUNNERS_SOURCE ?= ../shared/corpus/books.warc.gz
 

@@ -92,8 +92,8 @@ def from_arrays(small: Mapping[str, NDArray[Any]], frames: Tensor, keys: Any, na
     return Batch(**tensors, frames=frames, keys=keys, names=names)
 
 
-def join(batches: Sequence[Batch], buffers: Buffers) -> Batch:
-    """Put the rows of several batches under each other."""
+def join(batches: Sequence[Batch], buffers: Buffers | None = None) -> Batch:
+    """Put the rows of several batches under each other, their frames into memory of `buffers`."""
     if len(batches) == 1:
         return batches[0]
     joined = {
@@ -101,7 +101,7 @@ def join(batches: Sequence[Batch], buffers: Buffers) -> Batch:
         for field in fields(Batch)
         if field.name not in ("keys", "names", "media_row", "frames")
     }
-    frames = buffers.frames(sum(len(batch.frames) for batch in batches), batches[0].frames.shape[-1])
+    frames = (buffers or Buffers()).frames(sum(len(batch.frames) for batch in batches), batches[0].frames.shape[-1])
     torch.cat([batch.frames for batch in batches], out=frames)
     starts = np.cumsum([0, *(len(batch.keys) for batch in batches)])
     rows = torch.cat([batch.media_row + int(start) for batch, start in zip(batches, starts, strict=False)])
