@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from pipeline import __version__
+from pipeline.learn import train_options
+from pipeline.talk import Prompted, lines, prompt_options, talk_options, tell, train_extra
 
 PRESETS = ("m3w", "obelics")
 SHOWN_ROWS = 16
@@ -346,6 +348,50 @@ def demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> None
     from pipeline.command import build_demo
 
     build_demo(out, pages, seed, workers, only_site)
+
+
+@main.command()
+@train_options
+def train(**given: Any) -> None:
+    """Train a model from shards, as a TOML file says; torchrun starts it on several GPUs."""
+    with train_extra("train"):
+        from flamingo_model.train import train
+    train(**given, tell=click.echo)
+
+
+@main.command(cls=Prompted)
+@talk_options
+@prompt_options
+@click.pass_obj
+def generate(prompt: list[tuple[str, str]], checkpoint: str, as_json: bool, **given: Any) -> None:
+    """Write what follows images, texts and videos, in the order in which they are given.
+
+    \b
+    flamingo generate run --image a.jpg
+    flamingo generate run --image a.jpg --text 'Output: a cat' --image b.jpg --text 'Output:' --beams 3
+    flamingo generate run --video clip.mp4 --text 'Question: what happens? Answer:' --temperature 0.7
+    """
+    with train_extra("generate"):
+        from flamingo_model.chat import answer_prompt, as_row
+    answer = answer_prompt(prompt, checkpoint, (lambda piece: None) if as_json else tell, **given)
+    if as_json:
+        from pipeline.report import json_line
+
+        click.echo(json_line(as_row(answer)))
+
+
+@main.command()
+@talk_options
+@click.option("--ask", metavar="TEXT", help="What a line becomes.  [default: Question: {} Answer:]")
+def chat(ask: str | None, **given: Any) -> None:
+    """Talk about images and videos: each line is answered; /image FILE shows one, /quit ends.
+
+    \b
+    flamingo chat run
+    """
+    with train_extra("chat"):
+        from flamingo_model.chat import begin, converse
+    converse(begin(ask, **given), lines("> "), tell)
 
 
 if __name__ == "__main__":
