@@ -53,15 +53,15 @@ class World:
         """Give every rank the values of all ranks, as JSON has them."""
         if self.size == 1:
             return [value]
-        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(self.device)
-        sizes = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([len(data)], device=self.device))
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(data)]))
         lengths = [int(size) for size in sizes]
-        filled = torch.zeros(max(lengths), dtype=torch.uint8, device=self.device)
+        filled = torch.zeros(max(lengths), dtype=torch.uint8)
         filled[: len(data)] = data
         parts = [torch.empty_like(filled) for _ in range(self.size)]
         dist.all_gather(parts, filled)
-        return [json.loads(bytes(part[:length].cpu().numpy())) for part, length in zip(parts, lengths, strict=True)]
+        return [json.loads(bytes(part[:length].numpy())) for part, length in zip(parts, lengths, strict=True)]
 
     def wait(self) -> None:
         """Wait until every rank is here."""
@@ -89,7 +89,7 @@ def start(device: str, parallel: str) -> Iterator[World]:
     alone = size == 1 and "MASTER_ADDR" not in os.environ
     store = torch._C._distributed_c10d.HashStore() if alone else None
     dist.init_process_group(
-        "nccl" if kind == "cuda" else "gloo",
+        "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
         rank=rank,
         world_size=size,
         timeout=TIMEOUT,
@@ -106,12 +106,14 @@ def spread(module: nn.Module, units: Sequence[nn.Module], world: World, parallel
     """Spread a module over the ranks: `units` are the parts that FSDP gathers one by one, innermost first.
 
     Gradients are averaged over the ranks; a loss divided by a global count is multiplied by their number. Under FSDP
-    a rank computes with `dtype`, and gradients are added up in float32.
+    a rank computes with `dtype`, and gradients are added up in float32; weights go to the device part by part.
     """
     if parallel == "fsdp":
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for unit in (*units, module):
             fully_shard(unit, mp_policy=policy, ignored_params=scalars(unit))
+        for parameter in scalars(module):
+            parameter.data = parameter.data.to(world.device)
         return module
     if parallel == "ddp" and world.size > 1:
         # Buffers are the same everywhere: none is learnt from batches. Later versions of torch call this otherwise.

@@ -25,11 +25,18 @@ def prepare(objective: Objective, train: TrainConfig, dtype: torch.dtype, device
     """
     assert isinstance(objective, nn.Module)
     cast(objective, dtype)
-    objective.to(device)
+    if train.parallel != "fsdp":  # which takes to the device what is a rank's own
+        objective.to(device)
     if train.checkpoint_activations:
         objective.checkpoint_activations()
     if train.compile:
         objective.compile_blocks()
+
+
+def dtype_of(train: TrainConfig, device: torch.device) -> torch.dtype:
+    """Tell what activations and frozen weights are computed with."""
+    half = train.dtype == "bf16" or (train.dtype == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
 
 
 @torch.no_grad()
@@ -80,7 +87,10 @@ def tokens_of(run: RunConfig) -> Mapping[str, tuple[int, int]]:
 
 def memory_bytes(whole: int, learning: int, objective: Objective, run: RunConfig, ranks: int) -> tuple[float, float]:
     """Estimate the memory of a rank: weights, gradients and two moments; and activations, of text alone."""
-    width = 2 if run.train.dtype == "bf16" else 4
+    kind = (
+        "cuda" if run.train.device != "cpu" and torch.cuda.is_available() else run.train.device.replace("auto", "cpu")
+    )
+    width = dtype_of(run.train, torch.device(kind)).itemsize
     share = ranks if run.train.parallel == "fsdp" else 1
     weights = ((whole - learning) * width + learning * 16) / share
     rows = tokens_of(run)

@@ -72,8 +72,9 @@ class TrainConfig:
     """Most rows of one pass on a rank, which bounds memory; the gradient is the same. 0: all."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: cuda where there is one."""
-    dtype: str = "bf16"
-    """Of activations and frozen weights: `bf16` or `fp32`. Trainable weights and moments are always fp32."""
+    dtype: str = "auto"
+    """Of activations and frozen weights: `bf16`, `fp32`, or `auto`: bf16 on a GPU, fp32 on a CPU, of which few have bf16.
+    Trainable weights and moments are always fp32."""
     compile: bool = False
     """Compile every block."""
     checkpoint_activations: bool = False
@@ -107,7 +108,7 @@ class TrainConfig:
             ("accumulate", ("merged", "separate", "round_robin")),
             ("loss_over", ("mean", "sum")),
             ("device", ("auto", "cpu", "cuda")),
-            ("dtype", ("bf16", "fp32")),
+            ("dtype", ("auto", "bf16", "fp32")),
             ("parallel", ("none", "ddp", "fsdp")),
         ):
             one_of(name, getattr(self, name), allowed)

@@ -38,7 +38,7 @@ from flamingo_model.optim import (
     trainable,
 )
 from flamingo_model.order import hash_of
-from flamingo_model.prepare import prepare
+from flamingo_model.prepare import dtype_of, prepare
 from flamingo_model.train_config import RunConfig
 from flamingo_model.train_log import Log, Step, is_told
 from schemas.config import ConfigError
@@ -70,7 +70,7 @@ class Trainer:
         self.run_config, self.train, self.world = run, run.train, world
         self.objective, self.loader, self.log = objective, loader, log
         self.datasets = tuple(run.data.datasets)
-        self.dtype = torch.bfloat16 if run.train.dtype == "bf16" else torch.float32
+        self.dtype = dtype_of(run.train, world.device)
         assert isinstance(objective, nn.Module)
         prepare(objective, run.train, self.dtype, world.device)
         objective.open_cache()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline import __version__
-from pipeline.learn import train_options
+from pipeline.learn import TRAIN_HELP, train_options
 from pipeline.talk import Prompted, lines, prompt_options, talk_options, tell, train_extra
 
 PRESETS = ("m3w", "obelics")
@@ -350,10 +350,10 @@ def demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> None
     build_demo(out, pages, seed, workers, only_site)
 
 
-@main.command()
+@main.command(help=TRAIN_HELP)
 @train_options
 def train(**given: Any) -> None:
-    """Train a model from shards, as a TOML file says; torchrun starts it on several GPUs."""
+    """Train a model, as `TRAIN_HELP` says."""
     with train_extra("train"):
         from flamingo_model.train import train
     train(**given, tell=click.echo)

@@ -7,6 +7,13 @@ from collections.abc import Callable
 import click
 
 OBJECTIVES = ("flamingo", "lm", "contrastive")
+TRAIN_HELP = """Train a model from shards, as a TOML file says; torchrun starts it on several GPUs.
+
+\b
+flamingo train lm.toml --objective lm
+flamingo train run.toml --dry-run
+flamingo train run.toml --resume --set train.lr=0.0003
+"""
 
 
 def train_options(command: Callable[..., None]) -> Callable[..., None]:
