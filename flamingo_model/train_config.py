@@ -73,8 +73,8 @@ class TrainConfig:
     device: str = "auto"
     """`cpu`, `cuda`, or `auto`: cuda where there is one."""
     dtype: str = "auto"
-    """Of activations and frozen weights: `bf16`, `fp32`, or `auto`, which is bf16 on a GPU and fp32 on a CPU. Trainable
-    weights and moments are always fp32."""
+    """Of activations and frozen weights: `bf16`, `fp32`, or `auto`: bf16 on a GPU, fp32 on a CPU, as few have bf16.
+    Trainable weights and moments are always fp32."""
     compile: bool = False
     """Compile every block."""
     checkpoint_activations: bool = False

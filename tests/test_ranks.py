@@ -57,6 +57,7 @@ def ranks(paths, world=2):
         for process in started:
             process.kill()
             process.wait()
+            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
