@@ -61,6 +61,18 @@ def open_workers(items: Iterable[Item], workers: int, prefetch: int, leash: Conn
             prefetch_factor=prefetch,
             multiprocessing_context=context,
         )
-        made = iter(loader)
+        made = received(iter(loader))
         first = list(islice(made, 1))  # the processes begin with the first item
     return itertools.chain(first, made)
+
+
+def received(items: Iterator[Item]) -> Iterator[Item]:
+    """Give what the processes send; one that is killed while it hands over an item is told like any other.
+
+    The connection breaks before the server that workers are forked from tells of the death, and PyTorch, which asks
+    it only once, would let the broken connection through.
+    """
+    try:
+        yield from items
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError(f"a worker process exited unexpectedly, while it handed over what it made: {error}") from error

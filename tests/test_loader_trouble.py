@@ -21,6 +21,7 @@ from flamingo_model import lanes
 from flamingo_model.config import data_config
 from flamingo_model.data import Loader
 from flamingo_model.skips import DataError
+from flamingo_model.workers import received
 from schemas.config import ConfigError
 
 
@@ -183,6 +184,18 @@ def test_a_killed_worker_is_seen(pairs):
     with Loader(of_pairs(pairs, workers=2), stages=[kill]) as loader, pytest.raises(RuntimeError, match="exited unexp"):
         list(loader)
     assert time.monotonic() - begun < 40
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_killed_while_it_hands_over_is_seen(error):
+    def broken():
+        yield 1
+        raise error
+
+    items = received(broken())
+    assert next(items) == 1
+    with pytest.raises(RuntimeError, match="exited unexp"):
+        next(items)
 
 
 def wait_in_vain(loader):
