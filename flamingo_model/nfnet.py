@@ -216,8 +216,8 @@ class Nfnet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Give features [F, P, D_v] of pixels [F, 3, S, S]."""
-        if pixels.is_cuda:  # tensor cores want the channels of a pixel together
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        # Tensor cores and the kernels of CPUs both want the channels of a pixel together.
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         x = self.final_conv(self.stages(self.stem(pixels)))
         return (functional.gelu(x) * GELU_GAIN).flatten(2).transpose(1, 2)
 

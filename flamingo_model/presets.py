@@ -131,10 +131,10 @@ class FlamingoConfig:
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
         "vision.variant": "tiny", "vision.image_px": 64,
-        "resampler.layers": 2, "resampler.width": 128, "resampler.heads": 4, "resampler.head_width": 32,
+        "resampler.layers": 2, "resampler.width": 96, "resampler.heads": 4, "resampler.head_width": 24,
         "resampler.latents": 8,
-        "xattn.heads": 4, "xattn.head_width": 64,
-        "lm.layers": 4, "lm.width": 256, "lm.heads": 4, "lm.vocab": 4096, "lm.tokens": 512,
+        "xattn.heads": 4, "xattn.head_width": 24,
+        "lm.layers": 3, "lm.width": 96, "lm.heads": 4, "lm.vocab": 2048, "lm.tokens": 512,
     },
     "flamingo_3b": {},
     "flamingo_9b": {"xattn.every": 4, "xattn.heads": 32, "lm.layers": 40, "lm.width": 4096, "lm.heads": 32},
