@@ -30,7 +30,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
 LAYOUTS = {INTERLEAVED: ("interleaved", "mmc4", "m4", "mint"), PAIRS: ("pair",), VIDEOS: ("video",)}
 """The layouts that each kind of samples may have."""
 BOUNDS = {
-    "weight": (1e-6, 1e6), "batch": (1, 1 << 20), "tokens": (8, 1 << 20), "images": (1, 10_000),
+    "weight": (1e-6, 1e6), "batch": (1, 1 << 20), "tokens": (8, 1 << 20), "images": (0, 10_000),
     "frames": (1, 10_000), "fps": (0.001, 1000.0), "lanes": (0, 1 << 16), "shuffle_block": (1, 1 << 30),
     "shuffle_samples": (1, 1 << 40), "image_px": (1, 8192), "workers": (0, 1024), "threads": (1, 1024),
     "prefetch": (1, 1024), "max_damaged": (0.0, 1.0), "retries": (0, 100), "timeout_s": (0.001, 86_400.0),
@@ -60,7 +60,7 @@ class DatasetConfig:
     tokens: int = 256
     """Tokens of a row, where datasets are accumulated."""
     images: int = 5
-    """Images of a sample: the first ones of its window."""
+    """Images of a sample: the first ones of its window. 0: text alone, without the tags."""
     frames: int = 8
     """Frames of a clip, in a row."""
     fps: float = 1.0

@@ -8,11 +8,10 @@ Shards are read as the loader reads them, within its limits.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
-from flamingo_model.config import DataConfig, DatasetConfig
+from flamingo_model.config import DataConfig
 from flamingo_model.samples import BadSample, read_sample
 from flamingo_model.sources import open_sources
 from flamingo_model.storage import Unreadable
@@ -24,14 +23,7 @@ MOST_CHARACTERS = 200_000_000
 
 def text_only(data: DataConfig) -> DataConfig:
     """Give the same data without pictures: their tags and bytes are left out, and nothing is decoded."""
-    return replace(data, datasets={name: without_images(dataset) for name, dataset in data.datasets.items()})
-
-
-def without_images(dataset: DatasetConfig) -> DatasetConfig:
-    """Show no image of a dataset; a configuration that people write always shows at least one."""
-    changed = copy.copy(dataset)
-    object.__setattr__(changed, "images", 0)
-    return changed
+    return replace(data, datasets={name: replace(dataset, images=0) for name, dataset in data.datasets.items()})
 
 
 def texts(data: DataConfig, most_characters: int = MOST_CHARACTERS) -> Iterator[str]:

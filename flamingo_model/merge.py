@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flamingo_model.batch import Batch
+from flamingo_model.batch import Batch, join
 from flamingo_model.losses import find_targets
 
 COUNTED = ("targets", "samples", "tokens", "media", "frames")
@@ -42,17 +42,6 @@ def merge(batches: Mapping[str, Batch]) -> Batch:
         row = fold(batch, longest)
         folded.append(replace(row, source=row.source + int(start), names=names))
     return join(folded)
-
-
-def join(batches: Sequence[Batch]) -> Batch:
-    """Put the rows of batches of one length and of the same datasets under each other."""
-    starts = np.cumsum([0, *(len(batch.keys) for batch in batches)])
-    rows = [batch.media_row + int(start) for batch, start in zip(batches, starts, strict=False)]
-    joined: dict[str, Any] = {
-        name: torch.cat([getattr(batch, name) for batch in batches]) for name in (*TEXT, *MEDIA_FIELDS, "frames")
-    }
-    keys = tuple(key for batch in batches for key in batch.keys)
-    return replace(batches[0], **joined, media_row=torch.cat(rows), keys=keys)
 
 
 def fold(batch: Batch, length: int) -> Batch:
