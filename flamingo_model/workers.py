@@ -75,4 +75,4 @@ def received(items: Iterator[Item]) -> Iterator[Item]:
     try:
         yield from items
     except (ConnectionError, EOFError) as error:
-        raise RuntimeError(f"a worker process exited unexpectedly, while it handed over what it made: {error}") from error
+        raise RuntimeError(f"a worker process exited unexpectedly, handing over what it made: {error}") from error
