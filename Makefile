@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-runners fuzz format setup bench wheel constraints clean
+.PHONY: help demo learn test test-runners fuzz format setup bench wheel constraints clean
 
 # The candidates for the interpreter, tried in this order; PYTHON=/path/to/python gives another.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -24,8 +24,11 @@ DEV_STAMP := $(VENV)/.dev-installed
 help:  ## list the commands
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-13s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(DEV_STAMP)  ## build a small dataset from start to end and show it
+demo: $(DEV_STAMP)  ## build a small dataset from start to end, show it, and train a tiny model of it
 	$(BIN)/flamingo demo
+
+learn: $(DEV_STAMP)  ## train the tiny model until it tells what pictures show (about 20 minutes)
+	$(BIN)/python bench/learn.py
 
 test: $(DEV_STAMP)  ## all that CI checks: ruff, mypy, pytest
 	$(BIN)/ruff check .

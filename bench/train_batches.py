@@ -124,7 +124,7 @@ def make_corpus() -> None:
     """Build the dataset, and train the tokenizer on its texts."""
     if not (DATASET / "pairs" / "manifest.json").exists():
         print(f"building {DATASET} ...", file=sys.stderr, flush=True)
-        command = [str(Path(sys.executable).with_name("flamingo")), "demo", "--pages", str(PAGES)]
+        command = [str(Path(sys.executable).with_name("flamingo")), "demo", "--pages", str(PAGES), "--no-train"]
         subprocess.run([*command, "--out", str(DATASET.parent)], check=True, stdout=subprocess.DEVNULL)
     if not TOKENIZER.exists():
         train_tokenizer(texts(), VOCABULARY).save(str(TOKENIZER))

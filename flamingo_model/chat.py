@@ -1,6 +1,7 @@
 """`flamingo generate` and `flamingo chat`: a checkpoint and what a person gives → answers, as they are written.
 
     (option, value) pairs in the order of the command line → prompt → Answer
+    images → captions
     lines of a person → Conversation → pieces of text
 
 What is wrong with the input is a `ConfigError` of one line. Terminals are not this module's: it is given what to
@@ -20,13 +21,16 @@ from flamingo_model.checkpoint import load_flamingo, open_checkpoint, opened_run
 from flamingo_model.config import VIDEOS
 from flamingo_model.decoding import Sampling
 from flamingo_model.flamingo import Flamingo
-from flamingo_model.generate import NO_ROOM, Answer, Decoding, stream
-from flamingo_model.prompt import END, Item, Looks, open_medium
+from flamingo_model.generate import NO_ROOM, Answer, Decoding, generate, stream
+from flamingo_model.prompt import END, Item, Looks, open_medium, read_medium
+from flamingo_model.samples import Medium
 from flamingo_model.tokens import Tokenizer
 from schemas.config import ConfigError
 
 ASK = "Question: {} Answer:"
 """What a line of a conversation becomes (SPEC-flamingo, Evaluation: dialogue)."""
+AT_ONCE = 32
+"""Images that are captioned in one pass."""
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 HELP = "/image FILE and /video FILE show something, /reset begins anew, /quit ends; all else is asked"
 
@@ -93,6 +97,18 @@ def answer_prompt(
     items = items_of(given, looks_of(checkpoint))  # before the model, which takes longer to read
     talker = open_talker(checkpoint, **settings)
     return tell_all(stream(talker.model, talker.tokenizer, items, talker.how), tell)
+
+
+def captions(checkpoint: str, images: Iterable[bytes], **settings: Any) -> list[str]:
+    """Say what each image shows, without a prompt; `settings` are those of `open_talker`."""
+    talker = open_talker(checkpoint, **settings)
+    media = [read_medium(Medium((data,), "image"), talker.looks) for data in images]
+    said: list[str] = []
+    for start in range(0, len(media), AT_ONCE):
+        prompts: list[list[Item]] = [[medium] for medium in media[start : start + AT_ONCE]]
+        answers = generate(talker.model, talker.tokenizer, prompts, talker.how)
+        said += [answer.text.strip() for answer in answers]
+    return said
 
 
 def as_row(answer: Answer) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -235,6 +235,7 @@ def look_at_batches(config: str, limit: int, rows: int | None, out: str | None, 
 
     from rich.console import Console
 
+    from pipeline.command import write_pieces
     from pipeline.drawing import choose_drawing, draw
     from pipeline.folder import UserError
     from pipeline.report import json_line, printable, refused
@@ -271,23 +272,6 @@ def look_at_batches(config: str, limit: int, rows: int | None, out: str | None, 
                 click.echo(f"skipped: {dataset} {reason} {count:,}", err=True)
     except DataError as error:
         raise refused(str(error)) from None
-
-
-def write_pieces(path: str, pieces: Iterable[str]) -> None:
-    """Write text to a file, whole or not at all, and say so."""
-    import posixpath
-    from contextlib import ExitStack
-
-    from pipeline.folder import Folder, UserError
-
-    with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(Folder(posixpath.dirname(path)).create(posixpath.basename(path)))
-        except OSError as error:
-            raise UserError(f"--out {path}: {error.strerror or error}") from None
-        for piece in pieces:
-            stream.write(piece.encode())
-    click.echo(f"wrote {path}", err=True)
 
 
 @main.command()
@@ -338,16 +322,22 @@ def settings(preset: str | None, of_data: bool) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another site.")
 @click.option("--workers", "-w", type=click.IntRange(0), default=0, help="Processes.  [default: one per processor]")
 @click.option("--only-site", is_flag=True, help="Write the archive, build nothing.")
-def demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> None:
-    """Draw a small illustrated website, pack it as a WARC file, and build a dataset from it.
+@click.option("--train/--no-train", "trains", default=True, help="Train a tiny model of it for about a minute.")
+def demo(out: str, pages: int, seed: int, workers: int, only_site: bool, trains: bool) -> None:
+    """Draw a small illustrated website, pack it as a WARC file, build a dataset from it, and train a model on that.
 
     \b
     flamingo demo
+    flamingo demo --no-train
     flamingo demo --pages 10000 --seed 7 --only-site --out world
     """
-    from pipeline.command import build_demo
+    from pipeline.command import build_demo, train_demo
 
-    build_demo(out, pages, seed, workers, only_site)
+    dataset = build_demo(out, pages, seed, workers, only_site)
+    if dataset and trains:
+        with train_extra("demo"):
+            from flamingo_model.chat import captions
+        train_demo(dataset, seed, captions)
 
 
 @main.command(help=TRAIN_HELP)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from rich.console import Console
 
 from pipeline.asked import describe_wanted
 from pipeline.build import BUILD, BuildConfig, Step, funnel
+from pipeline.drawing import choose_drawing, show_picture
 from pipeline.fetch import NOT_IN_SOURCES
 from pipeline.filters import PRESETS
 from pipeline.folder import Folder, UserError
@@ -21,11 +25,14 @@ from pipeline.inspect import inspect
 from pipeline.local import LocalOptions
 from pipeline.plan import Totals
 from pipeline.progress import TerminalProgress
-from pipeline.report import MANIFEST_FILE, funnel_table, print_summary
+from pipeline.report import MANIFEST_FILE, funnel_table, print_summary, say
 from pipeline.run import load_config, run
 from pipeline.sources import plan_splits
 from schemas.config import from_toml, from_tree, to_tree, with_overrides
 from schemas.shard import manifest_from_json
+
+HELD_OUT_SEED = 1_000_003
+"""What is added to a site's seed for pictures of the same world that it does not have."""
 
 
 def run_job(steps: Sequence[Step], given: dict[str, Any], *, ask: bool = True) -> None:
@@ -108,8 +115,11 @@ def show_result(root: str, steps: Sequence[Step], totals: Totals) -> None:
         sys.exit(1)
 
 
-def build_demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> None:
-    """Write the archive of an invented site, and unless `only_site`, build a dataset of it and show its first page."""
+def build_demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -> str:
+    """Write the archive of an invented site, and unless `only_site`, build a dataset of it and show its first page.
+
+    Gives the folder of the dataset, or nothing.
+    """
     from pipeline.demo import site, write_warc
 
     archive = Path(out, f"site-{pages}-{seed}.warc.gz")
@@ -118,7 +128,7 @@ def build_demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -
     click.echo(f"drawing {pages} pages into {archive}")
     write_warc(site(pages, seed), str(archive))
     if only_site:
-        return
+        return ""
     wanted = {"pairs": {"preset": "ltip"}, "videos": {"keep": "frames"}}
     config = from_tree(BuildConfig, {"source": {"paths": [str(archive)]}} | wanted, "demo")
     with TerminalProgress() as progress:
@@ -126,9 +136,39 @@ def build_demo(out: str, pages: int, seed: int, workers: int, only_site: bool) -
     show_result(dataset, BUILD, totals)
     inspect(dataset, first_key(dataset), 1, False, Console())
     click.echo(f"\nLook further: flamingo inspect {dataset}   flamingo why URL --dataset {dataset}")
+    return dataset
+
+
+def train_demo(dataset: str, seed: int, captions: Callable[[str, Iterable[bytes]], list[str]]) -> None:
+    """Train the tiny model on a demo's dataset for about a minute, and let it caption pictures that no page has."""
+    from pipeline.demo.exam import pictures_of
+    from pipeline.recipe import A_MINUTE, learn
+
+    click.echo("\nTraining the tiny model from these shards: text, pictures, then text about pictures.")
+    run = str(learn(Path(f"{dataset}-model"), dataset, A_MINUTE))
+    console = Console()
+    way = choose_drawing(console, os.environ)
+    shown = list(pictures_of(seed + HELD_OUT_SEED, 3))
+    click.echo("\nThree pictures that it has never seen:")
+    for picture, said in zip(shown, captions(run, [picture.data for picture in shown]), strict=True):
+        show_picture(picture.name, "", picture.data, way, console)
+        say(console, f"  the model says: {said}")
+    click.echo(f"\nA minute teaches the words; a quarter of an hour, to look: make learn.\nAsk it: flamingo chat {run}")
 
 
 def first_key(dataset: str) -> str:
     """Give the key of the first sample of a dataset."""
     with Folder(dataset).open("interleaved/index.parquet") as stream:
         return str(next(pq.ParquetFile(stream).iter_batches(1, columns=["key"]))["key"][0])
+
+
+def write_pieces(path: str, pieces: Iterable[str]) -> None:
+    """Write text to a file, whole or not at all, and say so."""
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Folder(posixpath.dirname(path)).create(posixpath.basename(path)))
+        except OSError as error:
+            raise UserError(f"--out {path}: {error.strerror or error}") from None
+        for piece in pieces:
+            stream.write(piece.encode())
+    click.echo(f"wrote {path}", err=True)

@@ -7,6 +7,7 @@ terminal as it is.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,10 @@ def train_extra(command: str) -> Iterator[None]:
     """Import what the extra `train` brings; where it is missing, say so."""
     from pipeline.folder import UserError
 
+    # Read as torch is imported: threads that wait sleep, and leave the cores to those that read and decode.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.stderr.isatty():  # bars are for a person: in a log they are a line for every step
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         yield
     except ModuleNotFoundError as error:
