@@ -77,7 +77,7 @@ def test_captions_name_what_pictures_show_that_were_never_seen(learnt):
     said = captions(str(learnt), images + others, tokens=20)
     right = sum(a == b for a, b in zip(said, true, strict=False)) / len(true)
     right_of_others = sum(a == b for a, b in zip(said[len(true) :], true, strict=True)) / len(true)
-    print(f"captions right: {right:.0%}; with the pictures exchanged: {right_of_others:.0%}")
+    told = f"captions right: {right:.0%}; with the pictures exchanged: {right_of_others:.0%}"
     assert all(caption in set(true) for caption in said)
-    assert right >= 0.7
-    assert right_of_others <= 0.2
+    assert right >= 0.7, told
+    assert right_of_others <= 0.2, told
