@@ -37,6 +37,8 @@ class Group:
     weight_decay: float = 0.0
     clip: float = 0.0
     agc: float = 0.0
+    lr: float = 1.0
+    """Multiple of the learning rate."""
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -45,19 +47,26 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def split_decay(parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> list[Group]:
-    """Put the resampler's parameters apart, whose weight decay is another; they are clipped together."""
-    ours = {name: parameter for name, parameter in parameters.items() if "resampler" in name.split(".")}
-    rest = {name: parameter for name, parameter in parameters.items() if name not in ours}
+    """Put the resampler's parameters and the gates apart, which decay or learn otherwise; all are clipped together."""
+    found: dict[str, dict[str, nn.Parameter]] = {"resampler": {}, "gates": {}, "rest": {}}
+    for name, parameter in parameters.items():
+        parts = name.split(".")
+        kind = "resampler" if "resampler" in parts else "gates" if parts[-2:-1] in (["gate"], ["gate_ffw"]) else "rest"
+        found[kind][name] = parameter
+    decays, rates = {"resampler": config.resampler_decay}, {"gates": config.gate_lr}
     return [
-        Group(name, given, decay, config.clip)
-        for name, given, decay in (("resampler", ours, config.resampler_decay), ("rest", rest, config.weight_decay))
+        Group(name, given, decays.get(name, config.weight_decay), config.clip, lr=rates.get(name, 1.0))
+        for name, given in found.items()
         if given
     ]
 
 
 def make_optimizer(groups: Sequence[Group], config: TrainConfig) -> torch.optim.AdamW:
     """Make AdamW over the groups; its learning rate is set before every step."""
-    rows = [{"params": list(group.parameters.values()), "weight_decay": group.weight_decay} for group in groups]
+    rows = [
+        {"params": list(group.parameters.values()), "weight_decay": group.weight_decay, "times": group.lr}
+        for group in groups
+    ]
     if not rows:
         raise ValueError("nothing is trainable")
     # lr as a tensor would be read back from the device by the fused kernel's checks.
@@ -76,9 +85,9 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all groups, each times its own factor."""
     for row in optimizer.param_groups:
-        row["lr"] = lr
+        row["lr"] = lr * row["times"]
 
 
 def clip_groups(groups: Sequence[Group]) -> Tensor:

@@ -47,6 +47,9 @@ class TrainConfig:
     """A checkpoint is written and the run ends after so many minutes. 0: no limit."""
     lr: float = 1e-4
     """Learning rate after the warm-up."""
+    gate_lr: float = 1.0
+    """Learning rate of the tanh gates, as a multiple of `lr`. A gate moves by about `lr` an update and begins at 0: a
+    run of a thousand updates needs more than 1, which is the paper's."""
     warmup_steps: int = 5_000
     """Steps over which the learning rate rises from 0, linearly."""
     schedule: str = "constant"
@@ -114,7 +117,18 @@ class TrainConfig:
             one_of(name, getattr(self, name), allowed)
         at_least = {"steps": 1, "save_every": 1, "log_every": 1, "val_steps": 1}
         zeros = (
-            *("seed", "max_minutes", "lr", "warmup_steps", "weight_decay", "resampler_decay", "clip", "agc", "keep"),
+            *(
+                "seed",
+                "max_minutes",
+                "lr",
+                "gate_lr",
+                "warmup_steps",
+                "weight_decay",
+                "resampler_decay",
+                "clip",
+                "agc",
+                "keep",
+            ),
             *("micro_rows", "feature_cache_gb", "train_tokenizer", "blind_every", "val_every"),
         )
         for name, least in {**dict.fromkeys(zeros, 0), **at_least}.items():

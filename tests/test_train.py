@@ -505,3 +505,11 @@ def test_init_begins_from_the_weights_of_another_run(written, tmp_path):
     run(tree(written, tmp_path / "second", "pairs", steps=1, lr=0.0, weight_decay=0.0, init=str(saved.parent)))
     there = load_file(Path(tmp_path, "second", "step-000001", "model.safetensors"))
     assert not any(tensor.any() for tensor in there.values())
+
+
+def test_gates_may_learn_faster(written, tmp_path):
+    opened = []
+    for name, gate_lr in (("as_the_rest", 1.0), ("faster", 20.0)):
+        run(tree(written, tmp_path / name, steps=4, gate_lr=gate_lr))
+        opened.append(max(abs(value) for value in records(tmp_path / name)[-1]["gates"].values()))
+    assert opened[1] > 5 * opened[0] > 0
