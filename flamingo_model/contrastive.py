@@ -60,7 +60,7 @@ class ContrastiveConfig:
 
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"width": 128, "text_layers": 2, "text_width": 128, "text_heads": 4, "text_dropout": 0.0},
+    "tiny": {"width": 128, "text_layers": 1, "text_width": 128, "text_heads": 4, "text_dropout": 0.0},
     "flamingo_3b": {},
     "flamingo_9b": {},
     "flamingo_80b": {},

@@ -131,7 +131,7 @@ class FlamingoConfig:
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
         "vision.variant": "tiny", "vision.image_px": 64,
-        "resampler.layers": 2, "resampler.width": 96, "resampler.heads": 4, "resampler.head_width": 24,
+        "resampler.layers": 1, "resampler.width": 96, "resampler.heads": 4, "resampler.head_width": 24,
         "resampler.latents": 8,
         "xattn.heads": 4, "xattn.head_width": 24,
         "lm.layers": 3, "lm.width": 96, "lm.heads": 4, "lm.vocab": 2048, "lm.tokens": 512,
