@@ -17,7 +17,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
-from pipeline.media import SIDE_TOO_LONG, MediaConfig, UnfitError, encode, perceptual_hash
+from pipeline.media import SIDE_TOO_LONG, MediaConfig, UnfitError, encode
+from pipeline.perceptual import hash_picture
 from schemas.media import STORED, Media
 
 Codes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -108,7 +109,7 @@ def describe(url: str, digest: str, shape: Shape, picture: Image.Image, config: 
         status=STORED,
         sha256_original=digest,
         sha256=hashlib.sha256(stored).hexdigest(),
-        phash=perceptual_hash(picture),
+        phash=hash_picture(picture).hex(),
         format="jpeg",
         width_px=shape.width_px,
         height_px=shape.height_px,

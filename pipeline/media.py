@@ -24,6 +24,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from pipeline.perceptual import hash_picture
 from pipeline.shrink import shrink
 from schemas.media import REJECTED, STORED, Media
 
@@ -107,7 +108,7 @@ def normalise_image(url: str, data: bytes, config: MediaConfig) -> tuple[Media, 
         status=STORED,
         sha256_original=hashlib.sha256(data).hexdigest(),
         sha256=hashlib.sha256(stored).hexdigest(),
-        phash=perceptual_hash(picture),
+        phash=hash_picture(picture).hex(),
         format="jpeg",
         width_px=width_px,
         height_px=height_px,
@@ -385,15 +386,3 @@ def encode(picture: Image.Image, config: MediaConfig) -> bytes:
     # 4:2:0, as most photographs of the web already are: 4:4:4 takes a fifth more bytes.
     picture.save(buffer, "JPEG", quality=config.jpeg_quality, subsampling="4:2:0")
     return buffer.getvalue()
-
-
-DCT_8x32 = np.rint(2**14 * np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1)))
-"""The 8 lowest cosines over 32 samples as whole numbers: all sums stay below 2^53 and are exact in any order."""
-
-
-def perceptual_hash(picture: Image.Image) -> str:
-    """Hash the look of a picture, 16 hex digits: which of its 8x8 lowest frequencies lie above their median."""
-    grey = picture.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    low_8x8 = DCT_8x32 @ np.asarray(grey, dtype=np.float64) @ DCT_8x32.T
-    ranked = np.sort(low_8x8, axis=None)
-    return np.packbits(low_8x8 > (ranked[31] + ranked[32]) / 2).tobytes().hex()

@@ -22,7 +22,8 @@ class Media:
     says why where it is not `stored`, and the fields below it are then empty. `width_px` and `height_px` are those
     of the original after its orientation is applied, `stored_*` those of the bytes at `location` (a WARC record
     of the media store, whose payload is the normalised image). `colour_range` is the widest span of any
-    colour channel, 0..255: about 0 for a single-colour picture. `phash` is 16 hex digits.
+    colour channel, 0..255: about 0 for a single-colour picture. `phash` is 64 hex digits: the
+    256 bits of `pipeline.perceptual`, of which copies of a picture share nearly all.
     """
 
     url: str

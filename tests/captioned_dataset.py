@@ -40,7 +40,7 @@ def stored(store, data, format="jpeg", width_px=64, height_px=48):
     location = store.add(Media(f"{HOST}/file", STORED, format=format), data, None)
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
-        "phash": "0123456789abcdef" if format == "jpeg" else "",
+        "phash": "0123456789abcdef" * 4 if format == "jpeg" else "",
         "format": format,
         "width_px": width_px,
         "height_px": height_px,

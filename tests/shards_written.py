@@ -30,7 +30,7 @@ def jpeg(number, width_px=24, height_px=16):
 def known(data, width_px=24, height_px=16):
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
-        "phash": "0" * 16,
+        "phash": "0" * 64,
         "format": "jpeg",
         "width_px": width_px,
         "height_px": height_px,

@@ -35,7 +35,7 @@ PICTURE = jpeg(3)
 
 
 def pair(key):
-    part = Part("0" * 64, "0" * 16, "jpeg", 64, 48, PICTURE)
+    part = Part("0" * 64, "0" * 64, "jpeg", 64, 48, PICTURE)
     return ImageText(
         key, "https://a.test/i", "https://a.test", f"it is {key}", "alt", (), part, "en", "", Origin("a.warc", 0, 1)
     )

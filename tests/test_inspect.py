@@ -16,6 +16,7 @@ from test_report import make_dataset, page, png, shown
 
 from pipeline import drawing, inspect
 from pipeline.folder import UserError
+from schemas import SCHEMA_VERSION
 from schemas.document import ImageRef, Text
 from schemas.page import Origin, key_of
 from schemas.pair import ImageText, Part, pair_to_members
@@ -315,8 +316,8 @@ def test_shards_of_other_programs_and_versions_are_named(tmp_path):
     write_tar(path, [("0001.jpg", b"x"), ("0001.json", b'{"caption": "c"}')])
     assert "a shard of another program (sample 0001 is jpg + json)" in refusal(path)
     write_tar(path, [("a\x1b[31m.json", b'{"schema": "\\u001b[2J", "kind": "interleaved"}')])
-    assert "sample a␛[31m: sample schema ␛[2J, this version reads 1" in refusal(path)
-    write_tar(path, [("a.json", b'{"schema": 1, "kind": "pair"}')])
+    assert f"sample a␛[31m: sample schema ␛[2J, this version reads {SCHEMA_VERSION}" in refusal(path)
+    write_tar(path, [("a.json", b'{"schema": %d, "kind": "pair"}' % SCHEMA_VERSION)])
     assert "sample a: sample kind 'pair', expected 'interleaved'" in refusal(path)
 
 
@@ -328,7 +329,7 @@ def test_a_sample_whose_json_cannot_be_read_is_told(tmp_path, json_bytes):
 
 
 def test_a_sample_that_lacks_fields_is_told(tmp_path):
-    path = write_tar(tmp_path / "s.tar", [("k.json", b'{"schema": 1, "kind": "interleaved"}')])
+    path = write_tar(tmp_path / "s.tar", [("k.json", b'{"schema": %d, "kind": "interleaved"}' % SCHEMA_VERSION)])
     assert "sample k: " in refusal(path)
     (name, data), *rest = sample_members("k")
     write_tar(path, [(name, json.dumps(json.loads(data) | {"texts": 3}).encode()), *rest])

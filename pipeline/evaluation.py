@@ -1,0 +1,181 @@
+"""Pictures of evaluation sets, kept out of the corpus: indexes → a picture's nearest copy, or none.
+
+    SET.parquet, ... → load_sets → EvaluationSets → find_copy(media, ...) → Match | None
+
+SPEC-corpus 1 (Flamingo A.3.4) asks for this. The indexes are made by `decontaminate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.folder import UserError, open_input
+from pipeline.near import NearHashes
+from pipeline.perceptual import HASH_BYTES, mirrored
+from pipeline.report import refused
+from pipeline.sources import stat
+from schemas.media import Media
+from schemas.page import Refusal
+
+IN_EVALUATION_SET = "in_evaluation_set"
+NEAR_EVALUATION_SET = "near_evaluation_set"
+EVALUATION_SCHEMA = pa.schema(
+    [("sha256", pa.string()), ("look", pa.binary(HASH_BYTES)), ("name", pa.string()), ("thumbnail", pa.binary())]
+)
+"""`sha256` is of the file as it was given, `look` the perceptual hash, `thumbnail` a JPEG for people to compare."""
+Row = tuple[str, str, str, bytes]
+"""Set, name, SHA-256 and look of a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRules:
+    """Which pictures count as copies of an evaluation set's."""
+
+    sets: tuple[str, ...] = ()
+    """Indexes of evaluation sets, as `flamingo decontaminate-index` writes them; copies of their pictures are left out
+    (Flamingo A.3.4). A set is named after its file."""
+    max_bits: int = 47
+    """Bits of 256 in which a copy may differ. Of 141,207 pairs of distinct real pictures none came nearer than 59
+    (bench/hashes.py); 47 is also the most that `near` finds without comparing all."""
+    mirrored: bool = True
+    """Whether mirrored copies count too."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bits < HASH_BYTES * 8:
+            raise ValueError(f"max_bits is 0..{HASH_BYTES * 8 - 1}, not {self.max_bits}")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The picture of an evaluation set that a picture is a copy of; `bits` is None where the files are equal."""
+
+    set: str
+    name: str
+    bits: int | None
+
+    def refusal(self) -> Refusal:
+        """Say why the picture is left out; the detail names the set, its picture and the bits."""
+        if self.bits is None:
+            return Refusal(IN_EVALUATION_SET, f"{self.set}: {self.name}")
+        return Refusal(NEAR_EVALUATION_SET, f"{self.set}: {self.name}, {self.bits} bits apart")
+
+
+class EvaluationSets:
+    """The pictures of any number of evaluation sets, to be searched; about 400 bytes of memory a picture."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        """Take the pictures; where files are equal, the first one is named."""
+        self.names = [(row[0], row[1]) for row in rows]
+        self.places: Mapping[bytes, int] = {bytes.fromhex(rows[at][2]): at for at in reversed(range(len(rows)))}
+        self.hashes = NearHashes([row[3] for row in rows])
+
+    def find(self, digests: Iterable[str], look: bytes, rules: EvaluationRules) -> Match | None:
+        """Find the nearest copy of a picture: an equal file first, then by look, ties by the order of the sets.
+
+        `digests` are SHA-256 in hex, of the file as fetched and as stored. A picture of a single colour has no look.
+        """
+        for digest in digests:
+            if (place := self.places.get(bytes.fromhex(digest))) is not None:
+                return Match(*self.names[place], None)
+        if not any(look):
+            return None
+        looks = [look, mirrored(look)] if rules.mirrored else [look]
+        found = [near for one in looks for near in self.hashes.within(one, rules.max_bits)[:1]]
+        if not found:
+            return None
+        bits, place = min(found)
+        return Match(*self.names[place], bits)
+
+
+def find_copy(media: Media, sets: EvaluationSets | None, rules: EvaluationRules) -> Match | None:
+    """Find the picture of an evaluation set that a stored picture is a copy of; without sets there is none."""
+    if sets is None:
+        return None
+    return sets.find((media.sha256_original, media.sha256), bytes.fromhex(media.phash), rules)
+
+
+# Reading indexes
+
+
+def hold_sets(rules: EvaluationRules) -> EvaluationSets | None:
+    """Give the sets of a run, read once a process and again when one has changed; `None` where none is named."""
+    return hold_stamped(stamps(rules.sets)) if rules.sets else None
+
+
+def stamped(rules: EvaluationRules) -> EvaluationRules:
+    """Name each set with a stamp that changes when its content does."""
+    return replace(rules, sets=tuple(f"{path} {stamp}" for path, stamp in stamps(rules.sets)))
+
+
+def check_sets(rules: EvaluationRules) -> None:
+    """Refuse sets that cannot be read or hold nothing, before work is done, and two of one name."""
+    names = [set_name(path) for path in rules.sets]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise refused(f"filters.evaluation.sets: two sets are called {twice[0]}; give their files different names")
+    for path in rules.sets:
+        read_set(path)
+
+
+def stamps(paths: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Give each path and the stamp of its file."""
+    return tuple((path, stamp_of(path)) for path in paths)
+
+
+def stamp_of(path: str) -> str:
+    """Give the stamp of a file."""
+    try:
+        return stat(path)[1]
+    except FileNotFoundError:
+        raise no_such_set(path) from None
+
+
+def no_such_set(path: str) -> UserError:
+    """Say that a set is missing."""
+    return refused(f"{path}: no such file; `flamingo decontaminate-index` writes it")
+
+
+@lru_cache(maxsize=1)
+def hold_stamped(stamped_paths: tuple[tuple[str, str], ...]) -> EvaluationSets:
+    """Read sets by path and stamp."""
+    return load_sets([path for path, _ in stamped_paths])
+
+
+def load_sets(paths: Iterable[str]) -> EvaluationSets:
+    """Load indexes; one that cannot be read is a `UserError`."""
+    return EvaluationSets([row for path in paths for row in read_set(path)])
+
+
+def set_name(path: str) -> str:
+    """Name a set after its file, without suffix."""
+    return posixpath.basename(path).removesuffix(".parquet")
+
+
+def read_set(path: str) -> list[Row]:
+    """Read the rows of an index; what is none, or damaged, is a `UserError`."""
+    try:
+        with open_input(path) as stream:
+            table = pq.read_table(stream, columns=["name", "sha256", "look"])
+        names, digests, looks = (table[column].to_pylist() for column in ("name", "sha256", "look"))
+        check_rows(digests, looks)
+    except FileNotFoundError:
+        raise no_such_set(path) from None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise refused(f"{path}: no index of an evaluation set, or a damaged one: {error}") from None
+    return [(set_name(path), *row) for row in zip(names, digests, looks, strict=True)]
+
+
+def check_rows(digests: Sequence[str], looks: Sequence[bytes]) -> None:
+    """Insist on rows, and on the lengths of what is compared."""
+    if not looks:
+        raise ValueError("it holds no picture")
+    if any(len(bytes.fromhex(digest)) != hashlib.sha256().digest_size for digest in digests):
+        raise ValueError("a sha256 of the wrong length")
+    if any(len(look) != HASH_BYTES for look in looks):
+        raise ValueError(f"a look that has not {HASH_BYTES} bytes")
