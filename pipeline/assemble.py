@@ -1,24 +1,32 @@
 """The assemble job, before the shards: documents × media → samples without their bytes.
 
-place    references × media, by URL: the image rules → what stands at each position of a document
-select   documents × placements, by document: the page rules → samples
+place    references × media, by URL: the image rules, the evaluation sets → what stands at each position of a document
+select   documents × placements × duplicates, by document: the page and text rules → samples
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from pipeline.documents import capture_name
-from pipeline.fetch import by_key, moment
+from pipeline.documents import capture_name, newest_first
+from pipeline.duplicates import ALIKE, BOILERPLATE, NEAR, OLDER, REPEATED_PARAGRAPH, paragraph_key
+from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
+from pipeline.fetch import by_key
 from pipeline.filters import judge_image, judge_page
+from pipeline.language import judge_language
+from pipeline.quality import judge_texts
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, SAMPLES
+from pipeline.urls import host_of
+from pipeline.word_lists import hold_flagged
 from schemas.document import Document, ImageRef, Item, Text, document_from_row
 from schemas.media import STORED, Media, media_from_row
-from schemas.page import Rejected, origin_to_row
+from schemas.page import Refusal, Rejected, origin_to_row
 
 PLACE, SELECT = "place", "select"
+EVALUATION = "evaluation"
 NO_MEDIA_ROW = "not_asked_for"
 DUPLICATE_URL = "duplicate_url"
 PAGE_REJECTED = "page_rejected"
@@ -27,22 +35,23 @@ Placement = Mapping[str, Any]
 
 
 def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Judge each image of a key range by the image rules, and say so at every place that refers to it."""
+    """Judge each image of a key range by its rules, and say so at every place that refers to it."""
+    sets = hold_sets(output.job.config.filters.evaluation)
     for references, rows in by_key(inputs, REFERENCES.directory, MEDIA.directory):
         found = media_from_row(rows[0]) if rows else None
-        verdict = judge(found, output)
+        verdict = judge(found, sets, output)
         for reference in references:
             names = {"key": reference["document"], "capture": reference["capture"], "position": reference["position"]}
             output.write(PLACEMENTS, names | {"url": reference["url"]} | verdict)
 
 
-def judge(media: Media | None, output: Output) -> dict[str, Any]:
+def judge(media: Media | None, sets: EvaluationSets | None, output: Output) -> dict[str, Any]:
     """Give an image's reason to be left out, or its place in the store."""
     if media is None:
         return {"reason": NO_MEDIA_ROW, "detail": ""}
     if media.status != STORED:
         return {"reason": media.reason, "detail": media.detail}
-    refusal = judge_image(media, output.job.config.filters.images)
+    refusal = judge_image(media, output.job.config.filters.images) or judge_copy(media, sets, output)
     if refusal is not None:
         return {"reason": refusal.reason, "detail": refusal.detail}
     return {
@@ -57,40 +66,56 @@ def judge(media: Media | None, output: Output) -> dict[str, Any]:
     }
 
 
+def judge_copy(media: Media, sets: EvaluationSets | None, output: Output) -> Refusal | None:
+    """Judge an image by the evaluation sets, once for all its places; a copy is counted for its set."""
+    if sets is None:
+        return None
+    match = find_copy(media, sets, output.job.config.filters.evaluation)
+    if match is None:
+        output.keep(EVALUATION, "image url")
+        return None
+    refusal = match.refusal()
+    output.reject(Rejected(EVALUATION, refusal.reason, "image url", media.url, detail=refusal.detail), match.set)
+    return refusal
+
+
 def select_documents(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Keep one capture of each page, put its images in their places, and judge it by the page rules."""
-    for rows, placed in by_key(inputs, DOCUMENTS.directory, PLACEMENTS.directory):
+    """Keep one capture of each page that no other stands for, put its images in their places, and judge it."""
+    others = (table.directory for table in (PLACEMENTS, BOILERPLATE, OLDER, NEAR, ALIKE))
+    for rows, placed, repeated, *duplicates in by_key(inputs, DOCUMENTS.directory, *others):
         documents = newest_first([document_from_row(row) for row in rows])
+        repeats = frozenset(row["paragraph"] for row in repeated)
+        twice = [Refusal(row["reason"], f"page {row['kept']} is kept") for found in duplicates for row in found]
         for index, document in enumerate(documents):
             output.begin(index)
             capture = capture_name(document)
             found = {row["position"]: row for row in placed if row["capture"] == capture}
-            select_document(document, found, DUPLICATE_URL if index else "", output)
+            older = [Refusal(DUPLICATE_URL, "a newer capture of this page is kept")] if index else []
+            refusal = next(iter([*older, *twice]), None)
+            select_document(document, found, refusal, repeats, output)
 
 
-def newest_first(documents: Sequence[Document]) -> list[Document]:
-    """Order captures of one URL: the newest first, ties by where they were read."""
-    by_place = sorted(documents, key=lambda document: (document.origin.file, document.origin.offset))
-    return sorted(by_place, key=lambda document: moment(document.fetched), reverse=True)
-
-
-def select_document(document: Document, placed: Mapping[int, Placement], refused: str, output: Output) -> None:
-    """Write a document as a sample, or say why not, for itself and for each of its images."""
+def select_document(
+    document: Document,
+    placed: Mapping[int, Placement],
+    refusal: Refusal | None,
+    repeated: frozenset[str],
+    output: Output,
+) -> None:
+    """Write a document as a sample, or say why not, for itself, its paragraphs and each of its images."""
     dropped = {position: row for position, row in placed.items() if row["reason"]}
     for position, row in sorted(dropped.items()):
         image = Rejected("filter_images", row["reason"], "image", row["url"], document.url, row["detail"])
         output.reject(at_position(image, position))
     kept = {position: row for position, row in placed.items() if not row["reason"]}
     output.keep("filter_images", "image", len(kept))
-    detail = "a newer capture of this page is kept" if refused else ""
-    if not refused:
-        texts = [item.text for item in document.items if isinstance(item, Text)]
-        refusal = judge_page(texts, len({row["url"] for row in kept.values()}), output.job.config.filters.pages)
-        refused, detail = (refusal.reason, refusal.detail) if refusal else ("", "")
-    if refused:
-        output.reject(Rejected(SELECT, refused, "page", document.url, detail=detail, origin=document.origin))
+    if refusal is None:
+        document, refusal = judge_document(document, len({row["url"] for row in kept.values()}), repeated, output)
+    if refusal is not None:
+        why = refusal.reason
+        output.reject(Rejected(SELECT, why, "page", document.url, detail=refusal.detail, origin=document.origin))
         for position, row in sorted(kept.items()):
-            image = Rejected(SELECT, PAGE_REJECTED, "image", row["url"], document.url, refused)
+            image = Rejected(SELECT, PAGE_REJECTED, "image", row["url"], document.url, why)
             output.reject(at_position(image, position))
         return
     output.keep(SELECT, "page")
@@ -98,6 +123,44 @@ def select_document(document: Document, placed: Mapping[int, Placement], refused
     output.keep(SELECT, "image bytes", sum(row["location"]["length"] for row in kept.values()))
     sample = sample_row(document, kept)
     output.write(SAMPLES, sample, 512 + sum(len(item["text"] or "") + 64 for item in sample["items"]))
+
+
+def judge_document(
+    document: Document, images: int, repeated: frozenset[str], output: Output
+) -> tuple[Document, Refusal | None]:
+    """Judge a page by its images, its language and its texts; gives it without the paragraphs that are refused.
+
+    Those that its host repeats (`repeated`, by `paragraph_key`) are left out before the others are judged.
+    """
+    filters = output.job.config.filters
+    boilerplate = find_repeated(document, repeated)
+    said_here = [(place, item.text) for place, item in enumerate(document.items) if isinstance(item, Text)]
+    places = [place for place, _ in said_here if place not in boilerplate]
+    texts = [text for place, text in said_here if place not in boilerplate]
+    refusal = judge_page(images, filters.pages) or judge_language(texts, filters.language)
+    if refusal is not None:
+        return document, refusal
+    verdict = judge_texts(texts, filters.texts, hold_flagged(filters.texts.flagged_words))
+    dropped = boilerplate | {places[place]: why for place, why in verdict.dropped}
+    for place, why in sorted(dropped.items()):
+        said = Rejected("filter_texts", why.reason, "paragraph", document.url, document.url, why.detail)
+        output.reject(at_position(said, place))
+    output.keep("filter_texts", "paragraph", len(verdict.kept))
+    if dropped:
+        # Positions of images stay what they are: what is left out is an empty text, which no sample shows.
+        items = tuple(Text("") if place in dropped else item for place, item in enumerate(document.items))
+        document = replace(document, items=items)
+    return document, verdict.refusal
+
+
+def find_repeated(document: Document, repeated: frozenset[str]) -> dict[int, Refusal]:
+    """Refuse the paragraphs of a page that its host repeats, by their places."""
+    if not repeated:
+        return {}
+    host = host_of(document.url)
+    why = Refusal(REPEATED_PARAGRAPH, "on several pages of its host")
+    texts = ((place, item.text) for place, item in enumerate(document.items) if isinstance(item, Text))
+    return {place: why for place, text in texts if paragraph_key(host, text) in repeated}
 
 
 def at_position(rejected: Rejected, position: int) -> Rejected:
@@ -138,7 +201,7 @@ def interleave(
     run: list[str] = []
     for position, item in enumerate(items):
         if isinstance(item, Text):
-            run.append(item.text)
+            run += [item.text] if item.text else []
         elif isinstance(item, ImageRef) and position in kept:
             if run:
                 yield {"text": "\n\n".join(run), "image": None}

@@ -1,9 +1,10 @@
 """The jobs, one stage a line: this is the table of contents of `pipeline`.
 
     flamingo extract    lists of URLs → the web → archives; sources → documents, captures, references
-    flamingo fetch      references × captures → the web → ledger; references × captures × ledger → wanted → media
+    flamingo fetch      documents → addresses, signatures, links, clusters, repeats → duplicates
+                        references × captures → the web → ledger; references × captures × ledger → wanted → media
                         video references × captures → the web → ... → clips and cues
-    flamingo assemble   references × media → placements × documents → samples → interleaved shards
+    flamingo assemble   references × media → placements × documents × duplicates → samples → interleaved shards
                         documents → texts → candidates × media → pairs → pair shards
                         video references × clips × cues → videos → video shards
     flamingo build      all three
@@ -15,7 +16,7 @@ its output: what is done stays done, and after a change of settings only what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -23,18 +24,36 @@ from typing import Any
 from pipeline import __version__
 from pipeline.ask import ask_web
 from pipeline.assemble import place_images, select_documents
+from pipeline.clusters import BANDS, CLUSTER_STAGES, LINKS, link_bands, sign_documents
 from pipeline.documents import extract_pages
+from pipeline.duplicates import (
+    ADDRESSES,
+    ALIKE,
+    BOILERPLATE,
+    IMAGE_SETS,
+    NEAR,
+    OLDER,
+    PARAGRAPHS,
+    DuplicateConfig,
+    settle_addresses,
+    settle_repeats,
+    write_addresses,
+    write_repeats,
+)
+from pipeline.evaluation import stamped as stamped_sets
 from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
 from pipeline.filters import FiltersConfig
 from pipeline.folder import Folder
+from pipeline.funnel import funnel
 from pipeline.kinds import KINDS, PAIR_KIND, VIDEO_KIND
 from pipeline.lists import list_pages, settle_pages
 from pipeline.media import MediaConfig
+from pipeline.minhash import NearConfig
 from pipeline.optout import stamped
 from pipeline.pair_rules import NONE, PairConfig
 from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
-from pipeline.plan import Plan, Totals, by_list, by_listed, by_rows, by_shard, by_split
+from pipeline.plan import Plan, Totals, by_any_rows, by_list, by_rows, by_shard, by_split
 from pipeline.politeness import FetchConfig
 from pipeline.rights import RightsConfig
 from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
@@ -57,13 +76,11 @@ from pipeline.tables import (
 from pipeline.timeline import FRAMES, VideoConfig
 from pipeline.videos import CLIPS, CUES, VIDEO_WANTED, decode_videos, locate_videos, write_captioned
 from pipeline.web import LISTED, ORIGINAL, PAGES, ledger_stamp
+from pipeline.word_lists import stamp_flagged
 from schemas import SCHEMA_VERSION
 from schemas.asked import IMAGE, PAGE, VIDEO
 from schemas.config import to_tree
-from schemas.pair import IMAGE_TEXT
-from schemas.sample import INTERLEAVED
-from schemas.shard import FunnelRow, Manifest, Shard, index_name, manifest_name, manifest_to_json
-from schemas.video import VIDEO_TEXT
+from schemas.shard import Manifest, Shard, index_name, manifest_name, manifest_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,8 @@ class BuildConfig:
     """How pages become documents."""
     rights: RightsConfig = field(default_factory=RightsConfig)
     """What sites and people do not allow."""
+    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
+    """Which pages and paragraphs say what others say."""
     fetch: FetchConfig = field(default_factory=FetchConfig)
     """How the web is asked for what the sources do not hold."""
     media: MediaConfig = field(default_factory=MediaConfig)
@@ -137,13 +156,49 @@ EXTRACT = (
     Step(
         Stage("settle", (LISTED, ASKED), (PAGES,), settle_pages),
         lambda config: [stamped(config.rights)],
-        by_listed,
+        by_any_rows(LISTED.directory),
         ask=PAGE,
     ),
     Step(
         Stage("extract", (PAGES,), (DOCUMENTS, REFERENCES, VIDEO_REFERENCES, CAPTURES), extract_pages),
         lambda config: [replace(config.source, paths=()), config.extract, stamped(config.rights)],
         by_split(PAGE),
+    ),
+)
+DEDUPLICATE = (
+    Step(
+        Stage("address", (DOCUMENTS,), (ADDRESSES,), write_addresses),
+        lambda config: [],
+        by_rows(DOCUMENTS.directory),
+        wanted=lambda config: config.duplicates.same_address,
+    ),
+    Step(
+        Stage("same_address", (ADDRESSES,), (OLDER,), settle_addresses),
+        lambda config: [],
+        by_any_rows(ADDRESSES.directory),
+    ),
+    Step(
+        Stage("sign", (DOCUMENTS, OLDER), (BANDS,), sign_documents),
+        lambda config: [replace(config.duplicates.near, min_jaccard=1)],
+        by_rows(DOCUMENTS.directory),
+        wanted=lambda config: config.duplicates.near.min_jaccard > 0,
+    ),
+    Step(
+        Stage("link", (BANDS,), (LINKS[0], NEAR), link_bands),
+        lambda config: [config.duplicates.near],
+        by_any_rows(BANDS.directory),
+    ),
+    *(Step(stage, lambda config: [], by_any_rows(stage.reads[0].directory)) for stage in CLUSTER_STAGES),
+    Step(
+        Stage("repeat", (DOCUMENTS, OLDER, NEAR), (IMAGE_SETS, PARAGRAPHS), write_repeats),
+        lambda config: [replace(config.duplicates, near=NearConfig())],
+        by_rows(DOCUMENTS.directory),
+        wanted=lambda config: config.duplicates.min_images + config.duplicates.min_pages > 0,
+    ),
+    Step(
+        Stage("same_repeat", (IMAGE_SETS, PARAGRAPHS), (ALIKE, BOILERPLATE), settle_repeats),
+        lambda config: [replace(DuplicateConfig(), min_pages=config.duplicates.min_pages)],
+        by_any_rows(IMAGE_SETS.directory, PARAGRAPHS.directory),
     ),
 )
 FETCH = (
@@ -179,12 +234,16 @@ FETCH = (
 ASSEMBLE = (
     Step(
         Stage("place", (REFERENCES, MEDIA), (PLACEMENTS,), place_images),
-        lambda config: [config.filters.images],
+        lambda config: [config.filters.images, stamped_sets(config.filters.evaluation)],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
     Step(
-        Stage("select", (DOCUMENTS, PLACEMENTS), (SAMPLES,), select_documents),
-        lambda config: [config.filters.pages],
+        Stage("select", (DOCUMENTS, PLACEMENTS, OLDER, NEAR, ALIKE, BOILERPLATE), (SAMPLES,), select_documents),
+        lambda config: [
+            config.filters.pages,
+            config.filters.language,
+            replace(config.filters.texts, flagged_words=stamp_flagged(config.filters.texts.flagged_words)),
+        ],
         by_rows(DOCUMENTS.directory, PLACEMENTS.directory),
     ),
     Step(
@@ -207,7 +266,7 @@ ASSEMBLE = (
     ),
     Step(
         Stage("pair", (CANDIDATES, MEDIA), (PAIRS,), pair_images),
-        lambda config: [config.pairs, config.filters.images],
+        lambda config: [config.pairs, config.filters.images, stamped_sets(config.filters.evaluation)],
         by_rows(CANDIDATES.directory, MEDIA.directory),
         wanted=writes_pairs,
     ),
@@ -232,7 +291,7 @@ ASSEMBLE = (
         wanted=writes_videos,
     ),
 )
-BUILD = EXTRACT + FETCH + ASSEMBLE
+BUILD = EXTRACT + DEDUPLICATE + FETCH + ASSEMBLE
 
 
 def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = True) -> Totals:
@@ -323,29 +382,6 @@ def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Tota
     names = sorted(unit.name for unit in units)
     for table in stage.writes:
         totals.made[table.directory] = fingerprint(totals.made.get(table.directory, ""), names)
-
-
-FUNNEL = {
-    "": ("list", "settle", "read", "extract", "locate", "normalise", "locate_videos", "decode_videos"),
-    INTERLEAVED: ("filter_images", "select", "shard"),
-    IMAGE_TEXT: ("pair", "pair_shard"),
-    VIDEO_TEXT: ("clip", "video_shard"),
-}
-"""The stages of the funnel: those that all kinds of shards share, and those of each kind."""
-
-
-def funnel(totals: Totals, kinds_of_shards: Iterable[str] = FUNNEL) -> tuple[FunnelRow, ...]:
-    """Tell what went into every stage of these kinds of shards and what came out, in the order of the data."""
-    shown = {stage for kind in ("", *kinds_of_shards) for stage in FUNNEL[kind]}
-    order = [stage for stages in FUNNEL.values() for stage in stages]
-    kinds = ["record", "page", "image url", "image", "video", "track", "clip"]
-    rows = []
-    for stage, kind in sorted({key[:2] for key in totals.counts}, key=lambda k: (order.index(k[0]), k[1])):
-        if kind in kinds and stage in shown:
-            reasons = {reason: n for (s, k, reason), n in sorted(totals.counts.items()) if (s, k) == (stage, kind)}
-            kept = reasons.pop("", 0)
-            rows.append(FunnelRow(stage, kind, kept + sum(reasons.values()), kept, reasons))
-    return tuple(rows)
 
 
 def write_manifest(job: Job, totals: Totals, stage: str, kind: Kind[Any]) -> None:

@@ -46,11 +46,7 @@ def job_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add what the jobs have in common."""
     options = [
         click.option(
-            "--source",
-            "-s",
-            "sources",
-            multiple=True,
-            help="WARC or Parquet file, glob, folder of pages, list of URLs.",
+            "--source", "-s", "sources", multiple=True, help="WARC or Parquet file, glob, folder of pages, URL list."
         ),
         click.option(
             "--out", "-o", metavar="DATASET", help="Dataset folder or URL; a second run goes on where one stopped."
@@ -105,7 +101,7 @@ def build(**given: Any) -> None:
     \b
     flamingo build --source crawl.warc.gz --out dataset
     flamingo build --source 'crawl/*.warc.gz' --out dataset --preset obelics --workers 8
-    flamingo build --source saved-pages/ --out dataset --set filters.pages.min_words=20
+    flamingo build --source saved-pages/ --out dataset --set filters.texts.quality.min_words=20
     flamingo build --source crawl.warc.gz --out dataset --pairs ltip --videos frames
     flamingo build --source urls.txt --out dataset --contact you@example.org
     flamingo build --source gs://b/*.warc.gz --out gs://b/dataset -- --runner=DataflowRunner --project=p
@@ -187,6 +183,21 @@ def status(dataset: str, as_json: bool) -> None:
 
     state = read_status(Folder(dataset))
     click.echo(json.dumps(state) if as_json else describe(state))
+
+
+@main.command()
+@click.argument("source", metavar="FOLDER|SHARDS")
+@click.option("--out", "-o", required=True, metavar="FILE", help="The index; the set is named after it.")
+def decontaminate_index(source: str, out: str) -> None:
+    """Hash the pictures of an evaluation set; builds leave copies of them out.
+
+    \b
+    flamingo decontaminate-index coco/val2014 --out coco.parquet
+    flamingo build --source crawl.warc.gz --out dataset --set 'filters.evaluation.sets=["coco.parquet"]'
+    """
+    from pipeline.decontaminate import write_set
+
+    write_set(source, out)
 
 
 @main.command()

@@ -16,11 +16,13 @@ import tomli_w
 from rich.console import Console
 
 from pipeline.asked import describe_wanted
-from pipeline.build import BUILD, BuildConfig, Step, funnel
+from pipeline.build import BUILD, BuildConfig, Step
 from pipeline.drawing import choose_drawing, show_picture
+from pipeline.evaluation import check_sets
 from pipeline.fetch import NOT_IN_SOURCES
 from pipeline.filters import PRESETS
 from pipeline.folder import Folder, UserError
+from pipeline.funnel import funnel
 from pipeline.inspect import inspect
 from pipeline.local import LocalOptions
 from pipeline.plan import Totals
@@ -85,11 +87,14 @@ def with_preset(config: BuildConfig, preset: str | None) -> BuildConfig:
 
 def toml(value: Any) -> str:
     """Write a preset's value as TOML."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(repr, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe_plan(root: str, config: BuildConfig, options: LocalOptions) -> None:
     """Print what a run would read and ask for, without running it."""
+    check_sets(config.filters.evaluation)
     splits = plan_splits(config.source)
     files = sorted({split.file for split in splits})
     click.echo(tomli_w.dumps(to_tree(config)))

@@ -8,9 +8,11 @@ anything else captured  → where it lies       work/captures
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.extract import extract_document
+from pipeline.fetch import moment
 from pipeline.optout import OptOut, hold_lists
 from pipeline.rights import RightsConfig, refuse_headers, refuse_meta
 from pipeline.sources import Capture, Split, place_of, read_split
@@ -136,6 +138,12 @@ def speaks(track: Track, language: str) -> bool:
 def capture_name(document: Document) -> str:
     """Name one capture of a page: the same URL may have been captured more than once."""
     return fingerprint(document.origin.file, document.origin.offset)
+
+
+def newest_first(documents: Sequence[Document]) -> list[Document]:
+    """Order captures of one URL: the newest first, ties by where they were read."""
+    by_place = sorted(documents, key=lambda document: (document.origin.file, document.origin.offset))
+    return sorted(by_place, key=lambda document: moment(document.fetched), reverse=True)
 
 
 def write_capture(capture: Capture, refusal: Refusal | None, output: Output) -> None:

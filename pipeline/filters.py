@@ -2,14 +2,18 @@
 
 A rule is a pure function of what it judges and of its settings; the first that refuses gives the reason. The presets
 `m3w` and `obelics` are named rows of overrides over the settings below, whose defaults are those of `m3w` without an
-upper bound on a page's words.
+upper bound on a page's words. Rules for texts are in `quality`, that for languages in `language`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline import quality
+from pipeline.evaluation import EvaluationRules
+from pipeline.language import LanguageRules
+from pipeline.quality import TextRules
 from schemas.media import Media
 from schemas.page import Refusal
 
@@ -19,8 +23,6 @@ BAD_ASPECT = "bad_aspect"
 SINGLE_COLOUR = "single_colour"
 NO_IMAGE = "no_image"
 TOO_MANY_IMAGES = "too_many_images"
-TOO_FEW_WORDS = "too_few_words"
-TOO_MANY_WORDS = "too_many_words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,6 @@ class PageRules:
     """Pictures, at least (Flamingo A.3.1)."""
     max_images: int = 0
     """Pictures, at most; 0 for no limit (OBELICS: 30)."""
-    min_words: int = 50
-    """Words between white space, at least (Gopher's rule)."""
-    max_words: int = 0
-    """Words between white space, at most; 0 for no limit, so that a book on one page is kept (Gopher: 100,000)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +61,39 @@ class FiltersConfig:
 
     images: ImageRules = field(default_factory=ImageRules)
     """Rules for a picture."""
+    evaluation: EvaluationRules = field(default_factory=EvaluationRules)
+    """Which pictures are kept for evaluation."""
     pages: PageRules = field(default_factory=PageRules)
-    """Rules for a page."""
+    """Rules for the pictures of a page."""
+    language: LanguageRules = field(default_factory=LanguageRules)
+    """In which language a page is."""
+    texts: TextRules = field(default_factory=TextRules)
+    """Rules for the texts of a page."""
 
 
+Setting = bool | int | float | tuple[str, ...]
+ENGLISH: Mapping[str, Setting] = {"filters.language.languages": ("en",), "filters.language.min_probability": 0.8}
 # The table of SPEC-corpus 2, as overrides of a build's configuration.
-PRESETS: Mapping[str, Mapping[str, bool | int | float]] = {
+PRESETS: Mapping[str, Mapping[str, Setting]] = {
     "m3w": {
+        **ENGLISH,
+        **quality.PRESETS["m3w"],
         "filters.images.min_side_px": 64,
         "filters.images.max_side_px": 0,
         "filters.images.max_aspect": 3.0,
         "filters.images.drop_single_colour": True,
         "filters.pages.min_images": 1,
         "filters.pages.max_images": 0,
-        "filters.pages.min_words": 50,
-        "filters.pages.max_words": 100_000,
     },
     "obelics": {
+        **ENGLISH,
+        **quality.PRESETS["obelics"],
         "filters.images.min_side_px": 150,
         "filters.images.max_side_px": 20_000,
         "filters.images.max_aspect": 2.0,
         "filters.images.drop_single_colour": False,
         "filters.pages.min_images": 1,
         "filters.pages.max_images": 30,
-        "filters.pages.min_words": 10,
-        "filters.pages.max_words": 2_000,
     },
 }
 
@@ -107,20 +113,10 @@ def judge_image(media: Media, rules: ImageRules) -> Refusal | None:
     return None
 
 
-def judge_page(texts: Sequence[str], images: int, rules: PageRules) -> Refusal | None:
-    """Judge a page by how many pictures it has left and how many words its texts hold; `None` keeps it."""
+def judge_page(images: int, rules: PageRules) -> Refusal | None:
+    """Judge a page by how many pictures it has left; `None` keeps it."""
     if images < rules.min_images:
         return Refusal(NO_IMAGE, f"{images} images, at least {rules.min_images}")
     if rules.max_images and images > rules.max_images:
         return Refusal(TOO_MANY_IMAGES, f"{images} images, at most {rules.max_images}")
-    words = count_words(texts)
-    if words < rules.min_words:
-        return Refusal(TOO_FEW_WORDS, f"{words} words, at least {rules.min_words}")
-    if rules.max_words and words > rules.max_words:
-        return Refusal(TOO_MANY_WORDS, f"{words} words, at most {rules.max_words}")
     return None
-
-
-def count_words(texts: Sequence[str]) -> int:
-    """Count the words between white space, as Gopher's rules do."""
-    return sum(len(text.split()) for text in texts)

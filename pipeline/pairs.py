@@ -2,7 +2,7 @@
 
 texts    documents: each text of each picture, cleaned → by text; a picture without any → by picture
 count    by text: how many pictures share it → by picture
-pair     by picture: image rules × text rules → the picture with its best text, or why it has none
+pair     by picture: image rules × evaluation sets × text rules → the picture with its best text, or why it has none
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.assemble import newest_first
+from pipeline.documents import newest_first
+from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
 from pipeline.fetch import by_key
 from pipeline.filters import judge_image
 from pipeline.pair_rules import choose_text
@@ -108,13 +109,14 @@ def count_shared(rows: Iterator[dict[str, Any]], limit: int) -> Iterator[tuple[d
 def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Give each picture of a range its text."""
     config = output.job.config
+    sets = hold_sets(config.filters.evaluation)
     weighed = first_of_key(inputs[CANDIDATES.directory], MAX_CANDIDATES, lambda row: (not row["text"], *by_page(row)))
     tables = {**inputs, CANDIDATES.directory: weighed}
     for number, (rows, found) in enumerate(by_key(tables, CANDIDATES.directory, MEDIA.directory)):
         output.begin(number)
         media = media_from_row(found[0]) if found else None
         candidates = sorted(rows, key=by_page)
-        chosen = choose(candidates, media, config)
+        chosen = choose(candidates, media, config, sets)
         if isinstance(chosen, Refusal):
             url, page = candidates[0]["url"], candidates[0]["page_url"]
             output.reject(Rejected(PAIR, chosen.reason, "image", url, page, chosen.detail))
@@ -139,7 +141,9 @@ def first_of_key(
         yield from heapq.nsmallest(most, same, key=order)
 
 
-def choose(candidates: list[dict[str, Any]], media: Media | None, config: Any) -> dict[str, Any] | Refusal:
+def choose(
+    candidates: list[dict[str, Any]], media: Media | None, config: Any, sets: EvaluationSets | None
+) -> dict[str, Any] | Refusal:
     """Choose the text of a picture, or say why it makes no pair."""
     if media is None:
         return Refusal(NO_MEDIA_ROW)
@@ -148,6 +152,9 @@ def choose(candidates: list[dict[str, Any]], media: Media | None, config: Any) -
     refusal = judge_image(media, config.filters.images)
     if refusal is not None:
         return refusal
+    match = find_copy(media, sets, config.filters.evaluation)
+    if match is not None:
+        return match.refusal()
     texts = [row for row in candidates if row["text"]]
     if not texts:
         return Refusal(NO_TEXT)

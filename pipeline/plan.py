@@ -10,7 +10,6 @@ from typing import Any
 from pipeline.sources import LIST, plan_splits, web_splits
 from pipeline.stage import Job
 from pipeline.tables import Table, key_ranges
-from pipeline.web import LISTED
 
 ROWS_PER_UNIT = 200_000
 BYTES_PER_UNIT = 24 << 20
@@ -59,9 +58,13 @@ def by_rows(*tables: str) -> Plan:
     return plan
 
 
-def by_listed(totals: Totals, job: Job) -> Sequence[Any]:
-    """Plan key ranges of the listed pages, none where no list was given."""
-    return by_rows(LISTED.directory)(totals, job) if totals.rows[LISTED.directory] else []
+def by_any_rows(*tables: str) -> Plan:
+    """Plan key ranges as `by_rows` does, but none where these tables are empty."""
+
+    def plan(totals: Totals, job: Job) -> Sequence[Any]:
+        return by_rows(*tables)(totals, job) if any(totals.rows[table] for table in tables) else []
+
+    return plan
 
 
 def by_shard(table: Table, stage: str, sample: str, size: str) -> Plan:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import tomli_w
 
 from pipeline.build import BuildConfig, Step, run_steps
+from pipeline.evaluation import check_sets
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
 from pipeline.plan import Totals
@@ -77,9 +78,11 @@ def run(
     """
     runner = named_runner(options.beam_args)
     folder = Folder(absolute(root))
-    relative = [path for path in config.source.paths if absolute(path) != path.rstrip("/")]
+    paths = [*config.source.paths, *config.filters.evaluation.sets]
+    relative = [path for path in paths if absolute(path) != path.rstrip("/")]
     if runner not in LOCAL_RUNNERS and relative:
         raise UserError(f"{relative[0]}: a path from here means nothing on {runner}; give an absolute path or a URL")
+    check_sets(config.filters.evaluation)
     check_claim(folder, config)
     with sole_writer(folder):
         check_claim(folder, config)  # another run may have come first

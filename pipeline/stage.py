@@ -103,9 +103,10 @@ class Output:
         """Count something that a rule or stage let through."""
         self.counts[stage, kind, ""] += count
 
-    def reject(self, rejected: Rejected) -> None:
-        """Write down something that was dropped, and count it under its reason."""
-        self.counts[rejected.stage, rejected.kind, rejected.reason] += 1
+    def reject(self, rejected: Rejected, group: str = "") -> None:
+        """Write down something that was dropped, and count it under its reason, or under `REASON: GROUP`."""
+        reason = f"{rejected.reason}: {group}" if group else rejected.reason
+        self.counts[rejected.stage, rejected.kind, reason] += 1
         self.write(REJECTED, rejected_to_row(rejected), 256 + len(rejected.detail))
 
     def commit(self) -> None:

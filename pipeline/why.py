@@ -24,8 +24,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from pipeline.assemble import DUPLICATE_URL, newest_first
+from pipeline.assemble import DUPLICATE_URL
+from pipeline.documents import newest_first
 from pipeline.folder import CONFIG_FILE, Folder
+from pipeline.funnel import STAGES
 from pipeline.inspect import keys_of
 from pipeline.report import INDEX, MANIFEST_FILE, counted, json_line, reading, refused, say
 from pipeline.tables import DOCUMENTS, MEDIA, REFERENCES, REJECTED, Table, iter_rows, parts_of
@@ -42,10 +44,6 @@ MAX_NEAR = 3
 MAX_NEAR_ROWS = 100_000
 """Rows of each table that an unknown URL is compared with."""
 ITEM = re.compile(r"item (\d+)(?:: (.*))?", re.DOTALL)
-STAGES = (
-    *("list", "settle", "read", "extract", "locate", "normalise", "locate_videos", "decode_videos"),
-    *("filter_images", "select", "shard", "pair", "pair_shard", "clip", "video_shard"),
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from pipeline.build import BUILD, BuildConfig
 from pipeline.cli import main
+from pipeline.clusters import CLUSTER_STAGES
 from pipeline.demo import site, write_warc
 from pipeline.urls import join_url
 from schemas.page import key_of
@@ -31,8 +32,13 @@ from schemas.shard import manifest_from_json
 
 BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
 SPLITS = ("--set", "source.split_bytes=500000")
-STAGES = [step.stage.name for step in BUILD if step.wanted(BuildConfig()) and step.stage.name not in ("list", "settle")]
-"""The stages that an archive goes through."""
+STAGES = [
+    step.stage.name
+    for step in BUILD
+    if step.wanted(BuildConfig()) and step.stage not in CLUSTER_STAGES and step.stage.name not in ("list", "settle")
+]
+"""The stages that a small archive goes through."""
+SHORT = ("address", "same_address", "link", "repeat", "same_repeat", "locate_videos", "place")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +196,7 @@ def test_same_bytes_whatever_runs_it(sources, reference, tmp_path, arguments):
     assert digests(tmp_path / "dataset") == digests(reference)
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("locate_videos", "place")])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in SHORT])
 def test_same_bytes_after_kill_9_of_the_whole_build_in_a_stage(sources, reference, tmp_path, stage):
     out = tmp_path / "dataset"
     process = build(sources, out, *SPLITS, "--workers", "2")

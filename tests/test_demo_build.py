@@ -45,6 +45,27 @@ def told(folder, kind):
                     yield json.loads(tar.extractfile(member).read())
 
 
+REASONS = {
+    "the page is not in English": {"other_language"},
+    "the page has no picture": {"no_image"},
+    "the page has almost no text": {"too_few_words", "no_content", "too_few_stop_words"},
+}
+"""What refuses the pages that a correct build drops, where it is a rule of pages and not what their site allows."""
+
+
+def test_pages_are_kept_or_refused_as_they_should_be(built):
+    kept = {document["url"] for document in told(built, "interleaved")}
+    rows = stream_range(Folder(str(built)), REJECTED, KeyRange("", ""))
+    refused = {row["url"]: row["reason"] for row in rows if row["kind"] == "page"}
+    pages = list(describe_expected(SEED, PAGES))
+    for page in pages:
+        urls = {page.url, page.mirror_url} - {""}
+        assert len(urls & kept) == (0 if page.reason else 1), page
+        for url in (urls & refused.keys()) if page.reason in REASONS else ():
+            assert refused[url] in REASONS[page.reason] | {"same_address"}, page
+    assert {page.reason for page in pages} & REASONS.keys()
+
+
 def test_pairs_say_what_is_true_of_their_picture(built):
     truths = {
         url: [text.truth.lower() for text in picture.texts if text.truth]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from any_text import ANY_PAGES
 from damage import http, member, page, picture, record
 from web_dataset import WORDS
 
@@ -10,7 +11,7 @@ from pipeline.build import BUILD, BuildConfig, run_steps
 from pipeline.folder import Folder
 from pipeline.stage import Job, gather, run_unit
 from pipeline.tables import DOCUMENTS, REJECTED, KeyRange, stream_range
-from schemas.config import from_tree
+from schemas.config import from_tree, with_overrides
 
 HOST = "http://site.example"
 EVERYTHING = KeyRange("", "")
@@ -64,7 +65,7 @@ def archive(tmp_path_factory):
 def build(archive, out, **rights):
     """Build the archive in this process; returns the rejected rows, and the documents by URL."""
     tree = {"source": {"paths": [str(archive / "a.warc.gz")]}, "rights": rights}
-    job = Job(Folder(str(out)), from_tree(BuildConfig, tree, "test"))
+    job = Job(Folder(str(out)), with_overrides(from_tree(BuildConfig, tree, "test"), ANY_PAGES))
     run_steps(
         job, BUILD, lambda stage, units, done: [run_unit(stage, job, u, gather(stage, job.folder, u)) for u in units]
     )

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from any_text import ANY_TEXT
 from damage import http, member, page, picture, record
 from web_dataset import WORDS
 
@@ -15,7 +16,7 @@ from pipeline.folder import Folder
 from pipeline.pairs import MAX_CANDIDATES, by_page, count_shared, first_of_key
 from pipeline.stage import Job, Pulse, gather, run_unit
 from pipeline.tables import MEDIA, REJECTED, KeyRange, stream_range
-from schemas.config import from_tree
+from schemas.config import from_tree, with_overrides
 
 HOST = "http://site.example"
 EVERYTHING = KeyRange("", "")
@@ -62,7 +63,7 @@ def archives(tmp_path_factory):
 def build(source, out, **pairs):
     """Build a dataset with pairs in this process; gives its folder."""
     tree = {"source": {"paths": [str(source)]}, "pairs": {"preset": "ltip"} | pairs}
-    job = Job(Folder(str(out)), from_tree(BuildConfig, tree, "test"))
+    job = Job(Folder(str(out)), with_overrides(from_tree(BuildConfig, tree, "test"), ANY_TEXT))
 
     def execute(stage, units, done):
         for unit in units:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from any_text import ANY_TEXT
 from captioned_dataset import add_captioned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,13 +24,14 @@ from pipeline.media import MediaConfig, normalise_image
 from pipeline.stage import Job, Output, Unit, gather, run_unit
 from pipeline.store import MediaStore
 from pipeline.tables import key_ranges
+from schemas import SCHEMA_VERSION
 from schemas.config import with_overrides
 from schemas.document import Document
 from schemas.media import MISSING, STORED, Media
 from schemas.page import Origin
 from schemas.shard import INDEX_SCHEMA, FunnelRow, Manifest, Shard, manifest_to_json
 
-CONFIG = with_overrides(BuildConfig(), ["filters.pages.min_words=3"])
+CONFIG = with_overrides(BuildConfig(), [*ANY_TEXT, "filters.texts.quality.min_words=3"])
 
 
 def page(url, *items, title="", offset=0, day=1):
@@ -273,7 +275,7 @@ def test_a_manifest_of_another_kind_is_refused(tmp_path):
 def test_a_manifest_in_json():
     assert json.loads(report.manifest_summary_json(MANIFEST)) == {
         "kind": "interleaved",
-        "schema": 1,
+        "schema": SCHEMA_VERSION,
         "version": "0.1.0",
         "shards": 1,
         "samples": 3,
@@ -295,9 +297,10 @@ def test_a_manifest_reads_back_and_others_are_refused(tmp_path):
     folder.write_text(report.MANIFEST_FILE, manifest_to_json(MANIFEST))
     assert report.read_manifests(folder) == {"interleaved": MANIFEST}
     folder.write_text(report.MANIFEST_FILE, manifest_to_json(replace(MANIFEST, schema=7)))
-    with pytest.raises(UserError, match="manifest schema 7, this version of flamingo reads 1"):
+    with pytest.raises(UserError, match=f"manifest schema 7, this version of flamingo reads {SCHEMA_VERSION}"):
         report.read_manifests(folder)
-    for damaged in ("{", "[]", '{"schema": 1}', '{"schema": 1, "kind": "x", "shards": 3}'):
+    whole = {"schema": SCHEMA_VERSION, "kind": "x", "shards": 3}
+    for damaged in ("{", "[]", json.dumps({"schema": SCHEMA_VERSION}), json.dumps(whole)):
         folder.write_text(report.MANIFEST_FILE, damaged)
         with pytest.raises(UserError, match=r"manifest\.json: "):
             report.read_manifests(folder)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from any_text import ANY_PAGES
 from PIL import Image
 from web_server import Reply
 
@@ -37,6 +38,7 @@ QUICK = {
     "fetch.backoff_s": "0.05",
     "fetch.tries": "2",
     "filters.images.min_side_px": "10",
+    **dict(assignment.split("=", 1) for assignment in ANY_PAGES),
 }
 WORDS = "".join(f"<p>The quick brown fox number {n} and the lazy dog went over the river again.</p>" for n in range(12))
 

@@ -1,0 +1,34 @@
+"""The funnel: what the units counted → what went into every stage and what came out, in the order of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.plan import Totals
+from schemas.pair import IMAGE_TEXT
+from schemas.sample import INTERLEAVED
+from schemas.shard import FunnelRow
+from schemas.video import VIDEO_TEXT
+
+FUNNEL = {
+    "": ("list", "settle", "read", "extract", "locate", "normalise", "evaluation", "locate_videos", "decode_videos"),
+    INTERLEAVED: ("filter_images", "filter_texts", "select", "shard"),
+    IMAGE_TEXT: ("pair", "pair_shard"),
+    VIDEO_TEXT: ("clip", "video_shard"),
+}
+"""The stages of the funnel: those that all kinds of shards share, and those of each kind."""
+STAGES = tuple(stage for stages in FUNNEL.values() for stage in stages)
+KINDS = ("record", "page", "paragraph", "image url", "image", "video", "track", "clip")
+"""What is counted in the funnel; other counts are sizes."""
+
+
+def funnel(totals: Totals, kinds_of_shards: Iterable[str] = FUNNEL) -> tuple[FunnelRow, ...]:
+    """Tell what went into every stage of these kinds of shards and what came out, in the order of the data."""
+    shown = {stage for kind in ("", *kinds_of_shards) for stage in FUNNEL[kind]}
+    rows = []
+    for stage, kind in sorted({key[:2] for key in totals.counts}, key=lambda k: (STAGES.index(k[0]), k[1])):
+        if kind in KINDS and stage in shown:
+            reasons = {reason: n for (s, k, reason), n in sorted(totals.counts.items()) if (s, k) == (stage, kind)}
+            kept = reasons.pop("", 0)
+            rows.append(FunnelRow(stage, kind, kept + sum(reasons.values()), kept, reasons))
+    return tuple(rows)

@@ -1,0 +1,10 @@
+"""Settings for tests whose pages are made up: texts of any kind, length and language are kept."""
+
+from pipeline.quality import OFF
+
+ANY_TEXT = ["filters.language.languages=[]", *(f"{name}=0" for name in OFF)]
+ANY_PAGES = [
+    *ANY_TEXT,
+    *(f"duplicates.{name}=0" for name in ("near.min_jaccard", "min_images", "min_pages")),
+]
+"""The same for pages that say all the same."""
