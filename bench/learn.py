@@ -27,7 +27,7 @@ from pipeline.demo.exam import Marks, Shown, marks, pictures_of
 from pipeline.recipe import A_LESSON, learn
 
 TOKENS = 28
-COLUMNS = ("names a colour", "colour right", "names a thing", "thing right", "both right")
+SHARES = ("of the colours named", "of the things named", "captions: thing", "captions: colour and thing")
 
 
 def main() -> None:
@@ -72,17 +72,27 @@ def examine(run: Path, count: int) -> dict[str, list[tuple[Shown, str, Marks]]]:
 
 def show(found: dict[str, list[tuple[Shown, str, Marks]]]) -> None:
     """Print the shares that are right, and some captions."""
-    table = Table("captions of held-out pictures", *COLUMNS)
+    table = Table("captions of held-out pictures", *(f"{name} right" for name in SHARES))
     shares = {}
     for name, rows in found.items():
-        told = [(row.says_colour, row.colour, row.says_thing, row.thing, row.both) for _, _, row in rows]
-        shares[name] = [sum(column) / len(told) for column in zip(*told, strict=True)]
-        table.add_row(name, *(f"{share:.0%}" for share in shares[name]))
+        told = [given for _, _, given in rows]
+        shares[name] = {
+            "of the colours named": share(sum(row.right_colours for row in told), sum(row.colours for row in told)),
+            "of the things named": share(sum(row.right_things for row in told), sum(row.things for row in told)),
+            "captions: thing": share(sum(row.thing for row in told), len(told)),
+            "captions: colour and thing": share(sum(row.thing and row.colour for row in told), len(told)),
+        }
+        table.add_row(name, *(f"{value:.0%}" for value in shares[name].values()))
     console = Console()
     console.print(table)
     for picture, text, _ in found["its own picture"][:12]:
         console.print(f"  {picture.name}: {text!r}", highlight=False)
-    print(json.dumps({name: dict(zip(COLUMNS, row, strict=True)) for name, row in shares.items()}))
+    print(json.dumps(shares))
+
+
+def share(part: int, whole: int) -> float:
+    """Divide, where there is something to divide by."""
+    return part / whole if whole else 0.0
 
 
 if __name__ == "__main__":

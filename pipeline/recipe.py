@@ -26,7 +26,7 @@ from pipeline.folder import UserError
 LM, CONTRASTIVE, FLAMINGO = "lm", "contrastive", "flamingo"
 A_MINUTE = {LM: 120, CONTRASTIVE: 50, FLAMINGO: 120}
 """Updates of each stage that take about a minute on two cores."""
-A_LESSON = {LM: 1000, CONTRASTIVE: 700, FLAMINGO: 2500}
+A_LESSON = {LM: 900, CONTRASTIVE: 600, FLAMINGO: 2000}
 """Updates that teach what thousands of pages of the demo's world show."""
 VOCABULARY = 2048
 

@@ -40,17 +40,22 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Whether a text names colours, whether all of them rightly; the same for things."""
+    """How many colours a text names and how many of them rightly; the same for things."""
 
-    says_colour: bool
-    colour: bool
-    says_thing: bool
-    thing: bool
+    colours: int
+    right_colours: int
+    things: int
+    right_things: int
 
     @property
-    def both(self) -> bool:
-        """Whether colour and thing are right."""
-        return self.colour and self.thing
+    def colour(self) -> bool:
+        """Whether a colour is named, and none wrongly."""
+        return 0 < self.colours == self.right_colours
+
+    @property
+    def thing(self) -> bool:
+        """Whether a thing is named, and none wrongly."""
+        return 0 < self.things == self.right_things
 
 
 def pictures_of(seed: int, count: int) -> Iterator[Shown]:
@@ -73,9 +78,7 @@ def marks(text: str, shown: Scene) -> Marks:
     colours = {pair for pair in pairwise([*said, ""]) if pair[0] in COLOURS}
     things = THINGS & set(said)
     true_things = {word for pair in true_pairs for word in pair}
-    return Marks(
-        bool(colours), bool(colours) and colours <= true_pairs, bool(things), bool(things) and things <= true_things
-    )
+    return Marks(len(colours), len(colours & true_pairs), len(things), len(things & true_things))
 
 
 def words_of(text: str) -> list[str]:
