@@ -24,6 +24,7 @@ from rich.table import Table
 from flamingo_model.chat import captions
 from pipeline.command import HELD_OUT_SEED
 from pipeline.demo.exam import Marks, Shown, marks, pictures_of
+from pipeline.folder import UserError
 from pipeline.recipe import A_LESSON, learn
 
 TOKENS = 28
@@ -96,4 +97,7 @@ def share(part: int, whole: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"learn: {error}")
