@@ -14,8 +14,10 @@ from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError
 from pipeline.local import Progress as State
 
 STAGES = (
-    *("list", "settle", "extract", "locate", "normalise", "locate_videos", "decode_videos", "place", "select", "shard"),
-    *("texts", "count", "pair", "pair_shard", "clip", "video_shard"),
+    *("list", "settle", "extract", "address", "same_address", "sign", "link"),
+    *(f"star_{turn}" for turn in range(1, 13)),
+    *("cluster", "repeat", "same_repeat", "locate", "normalise", "locate_videos", "decode_videos"),
+    *("place", "select", "shard", "texts", "count", "pair", "pair_shard", "clip", "video_shard"),
 )
 PLAIN_EVERY_S = 10.0
 MANIFEST = "interleaved/manifest.json"
@@ -90,7 +92,7 @@ def read_status(folder: Folder) -> dict[str, Any]:
 
 def describe(state: dict[str, Any]) -> str:
     """Write a status for a person."""
-    lines = [f"{stage:10} {count:6} units done" for stage, count in state["units_done"].items() if count]
+    lines = [f"{stage:13} {count:6} units done" for stage, count in state["units_done"].items() if count]
     running = state["running"]
     if state["complete"]:
         lines.append("complete: interleaved/manifest.json is written")

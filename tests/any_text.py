@@ -8,3 +8,8 @@ ANY_PAGES = [
     *(f"duplicates.{name}=0" for name in ("near.min_jaccard", "min_images", "min_pages")),
 ]
 """The same for pages that say all the same."""
+
+
+def options(settings):
+    """Write settings as a command takes them."""
+    return [word for setting in settings for word in ("--set", setting)]

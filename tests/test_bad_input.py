@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from any_text import ANY_PAGES, options
 from click.testing import CliRunner
 from damage import flip, http, member, page, picture, png_bomb, record, zeros_member
 
@@ -26,6 +27,7 @@ from schemas import SCHEMA_VERSION
 from schemas.shard import manifest_from_json
 
 FLAMINGO = [sys.executable, "-m", "pipeline.cli"]
+SETTINGS = options([*ANY_PAGES, "filters.texts.quality.min_words=50"])
 WORDS = "".join(
     f"<p>The quick brown fox number {number} and the lazy dog went over the river.</p>" for number in range(12)
 )
@@ -254,7 +256,7 @@ def built(tmp_path_factory):
     save_site(folder / "saved")
     save_table(folder / "pages.parquet")
     sources = [word for name in ("*.warc*", "saved", "pages.parquet") for word in ("--source", folder / name)]
-    status, said = flamingo("build", *sources, "--out", folder / "out", "--workers", 2)
+    status, said = flamingo("build", *sources, "--out", folder / "out", "--workers", 2, *SETTINGS)
     assert status == 0, said
     return Dataset(folder / "out")
 
@@ -463,7 +465,7 @@ def test_a_full_disk_stops_the_build_and_the_next_start_completes_it(tmp_path, s
     parts = [capture(f"{SITE}/{n}/", article("own.jpg"), "text/html") for n in range(12)]
     parts += [capture(f"{SITE}/{n}/own.jpg", data, "image/jpeg") for n, data in enumerate(pictures)]
     source.write_bytes(b"".join(parts))
-    build = [*FLAMINGO, "build", "--source", str(source), "--out", str(disk / "out"), "--workers", "1"]
+    build = [*FLAMINGO, "build", "--source", str(source), "--out", str(disk / "out"), "--workers", "1", *SETTINGS]
     environment = os.environ | {"DISK": str(disk), "LOGS": str(logs), "SIZE": size}
     subprocess.run([*command, FULL_DISK, "sh", *build], env=environment, stdout=subprocess.DEVNULL, check=True)
     first, second = (logs / "first").read_text(), (logs / "second").read_text()

@@ -21,6 +21,7 @@ import webdataset
 from click.testing import CliRunner
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from pipeline import progress
 from pipeline.build import BUILD, BuildConfig
 from pipeline.cli import main
 from pipeline.clusters import CLUSTER_STAGES
@@ -291,6 +292,10 @@ def alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_status_knows_every_stage():
+    assert [step.stage.name for step in BUILD] == list(progress.STAGES)
 
 
 def test_status_from_a_second_terminal(reference):
