@@ -158,7 +158,7 @@ def train_demo(dataset: str, seed: int, captions: Callable[[str, Iterable[bytes]
     for picture, said in zip(shown, captions(run, [picture.data for picture in shown]), strict=True):
         show_picture(picture.name, "", picture.data, way, console)
         say(console, f"  the model says: {said}")
-    click.echo(f"\nA minute teaches the words; a quarter of an hour, to look: make learn.\nAsk it: flamingo chat {run}")
+    click.echo(f"\nA minute teaches the words. To look takes twenty: make learn.\nAsk it: flamingo chat {run}")
 
 
 def first_key(dataset: str) -> str:
