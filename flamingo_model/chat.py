@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,15 @@ def answer_prompt(
 
 
 def captions(checkpoint: str, images: Iterable[bytes], **settings: Any) -> list[str]:
-    """Say what each image shows, without a prompt; `settings` are those of `open_talker`."""
+    """Say what each image shows, without a prompt; `settings` are those of `open_talker`.
+
+    `BadImage` says what cannot be decoded.
+    """
     talker = open_talker(checkpoint, **settings)
-    media = [read_medium(Medium((data,), "image"), talker.looks) for data in images]
+    prompts = ([read_medium(Medium((data,), "image"), talker.looks)] for data in images)
     said: list[str] = []
-    for start in range(0, len(media), AT_ONCE):
-        prompts: list[list[Item]] = [[medium] for medium in media[start : start + AT_ONCE]]
-        answers = generate(talker.model, talker.tokenizer, prompts, talker.how)
+    while some := list(islice(prompts, AT_ONCE)):
+        answers = generate(talker.model, talker.tokenizer, some, talker.how)
         said += [answer.text.strip() for answer in answers]
     return said
 

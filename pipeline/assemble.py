@@ -164,7 +164,7 @@ def find_repeated(document: Document, repeated: frozenset[str]) -> dict[int, Ref
 
 
 def at_position(rejected: Rejected, position: int) -> Rejected:
-    """Say which item of its page an image was."""
+    """Say which item of its page an image or a paragraph was."""
     detail = f"item {position}" + (f": {rejected.detail}" if rejected.detail else "")
     return Rejected(rejected.stage, rejected.reason, rejected.kind, rejected.url, rejected.page_url, detail)
 

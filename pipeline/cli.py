@@ -36,7 +36,7 @@ class OneLineErrors(click.Group):
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="flamingo")
 def main() -> None:
-    """Turn web pages into interleaved image-text shards, and see what became of every page and picture.
+    """Turn web pages into interleaved image-text shards, see what became of every page, and train models from them.
 
     Tab completion: eval "$(_FLAMINGO_COMPLETE=bash_source flamingo)"  (zsh_source, fish_source)
     """

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.perceptual import HASH_BITS, HASH_BYTES, to_words
+from pipeline.perceptual import HASH_BITS, to_words
 
 BAND_BITS = 16
 BANDS = HASH_BITS // BAND_BITS
@@ -80,6 +80,3 @@ class NearHashes:
         at = np.arange(total) + np.repeat(first.ravel() - (ends - counts), counts)
         places: NDArray[np.int64] = self.order.ravel()[at].astype(np.int64)
         return places
-
-
-assert HASH_BYTES * 8 == BANDS * BAND_BITS

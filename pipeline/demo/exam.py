@@ -1,6 +1,9 @@
 """Pictures of the world that no site shows, and whether a text tells the truth about one: what a model is asked.
 
-seed, count → pictures_of → Shown: a JPEG and what is true of it;   Shown, a text → marks → Marks
+    seed, count → pictures_of → Shown: a JPEG and its scene
+    a text, a scene → marks → Marks
+
+What is true of a scene is all that `tell` and `facts_of` say of it.
 """
 
 from __future__ import annotations
