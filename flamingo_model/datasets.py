@@ -150,7 +150,7 @@ def runs(url: str, **patience: Any) -> Iterator[tuple[str, NDArray[np.int64]]]:
     with Storage([url], **patience) as storage:
         try:
             with storage.file(0) as stream, pq.ParquetFile(stream, read_dictionary=["shard"]) as table:
-                for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(COLUMNS)):
+                for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(COLUMNS), use_threads=False):
                     yield from runs_of(batch, url)
         except Unreadable as error:
             raise BadIndex(error.reason, str(error)) from None

@@ -164,7 +164,7 @@ def train_demo(dataset: str, seed: int, captions: Callable[[str, Iterable[bytes]
 def first_key(dataset: str) -> str:
     """Give the key of the first sample of a dataset."""
     with Folder(dataset).open("interleaved/index.parquet") as stream:
-        return str(next(pq.ParquetFile(stream).iter_batches(1, columns=["key"]))["key"][0])
+        return str(next(pq.ParquetFile(stream).iter_batches(1, columns=["key"], use_threads=False))["key"][0])
 
 
 def write_pieces(path: str, pieces: Iterable[str]) -> None:

@@ -161,7 +161,7 @@ def read_set(path: str) -> list[Row]:
     """Read the rows of an index; what is none, or damaged, is a `UserError`."""
     try:
         with open_input(path) as stream:
-            table = pq.read_table(stream, columns=["name", "sha256", "look"])
+            table = pq.ParquetFile(stream).read(columns=["name", "sha256", "look"], use_threads=False)
         names, digests, looks = (table[column].to_pylist() for column in ("name", "sha256", "look"))
         check_rows(digests, looks)
     except FileNotFoundError:

@@ -192,7 +192,7 @@ def merge_index(folder: Folder, shards: list[str], kind: Kind[Any] | None = None
     ):
         for name in shards:
             with folder.open(f"{kind.work}/{name}.parquet") as part:
-                writer.write_table(pq.read_table(part))
+                writer.write_table(pq.ParquetFile(part).read(use_threads=False))
 
 
 # Interleaved samples

@@ -359,7 +359,7 @@ def read_parquet(split: Split, config: SourceConfig) -> Iterator[Page | Rejected
             last = first + parquet.metadata.row_group(group).num_rows
             if first < split.end and last > split.start:
                 row = first
-                for batch in parquet.iter_batches(batch_size=64, row_groups=[group], columns=columns):
+                for batch in parquet.iter_batches(64, [group], columns, use_threads=False):
                     if row >= split.end:
                         return
                     text = batch.schema.field(columns[1]).type in (pa.string(), pa.large_string())

@@ -125,7 +125,8 @@ def keys_in_log(output: Output, name: str) -> set[str]:
     keys: set[str] = set()
     for part in ledger_stamp(output.folder, name):
         with output.folder.open(f"{ASKED.directory}/{part}") as stream:
-            keys.update(key[:HOST_CHARS] for key in pq.read_table(stream, columns=["key"])["key"].to_pylist())
+            asked = pq.ParquetFile(stream).read(columns=["key"], use_threads=False)
+            keys.update(key[:HOST_CHARS] for key in asked["key"].to_pylist())
     return keys
 
 

@@ -160,6 +160,22 @@ def unfinished(modules: Modules) -> list[str]:
     ]
 
 
+def threaded_reads(modules: Modules) -> list[str]:
+    """Find reads of Parquet in Arrow's own threads: one that lets go of a Python file as the process ends aborts it."""
+    return [
+        f"{module}:{node.lineno} {node.func.attr}"
+        for module, source in modules.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr == "read_table"
+        or (node.func.attr in ("iter_batches", "read_row_group") and not keyword(node, "use_threads"))
+    ]
+
+
+def keyword(node: ast.Call, name: str) -> bool:
+    return any(word.arg == name for word in node.keywords)
+
+
 def machine_paths(modules: Modules) -> list[str]:
     return [
         f"{module}:{node.lineno} {text}"
@@ -336,6 +352,12 @@ def test_nothing_is_left_unfinished():
     assert unfinished(read_modules(*PACKAGES, "bench")) == []
     assert unfinished({"a": "x = 1  # TODO later"}) == ["a:1 TODO"]
     assert unfinished({"b": "\nraise NotImplementedError"}) == ["b:2 NotImplementedError"]
+
+
+def test_parquet_is_read_in_the_thread_that_asks():
+    assert threaded_reads(CODE) == []
+    sources = {"a": "pq.read_table(f)", "b": "p.iter_batches(1)", "c": "p.iter_batches(1, use_threads=False)"}
+    assert threaded_reads(sources) == ["a:1 read_table", "b:1 iter_batches"]
 
 
 def test_no_path_of_one_machine_is_written_down():
