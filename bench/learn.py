@@ -26,6 +26,7 @@ from pipeline.command import HELD_OUT_SEED
 from pipeline.demo.exam import Marks, Shown, marks, pictures_of
 from pipeline.folder import UserError
 from pipeline.recipe import A_LESSON, learn
+from schemas import SCHEMA_VERSION
 
 TOKENS = 28
 SHARES = ("of the colours named", "of the things named", "captions: thing", "captions: colour and thing")
@@ -48,6 +49,7 @@ def main() -> None:
 
 def make_dataset(out: Path, pages: int) -> Path:
     """Draw a site and build its dataset, as `flamingo demo` does."""
+    out = out / f"schema-{SCHEMA_VERSION}"
     dataset = out / f"dataset-{pages}-0"
     if not (dataset / "pairs" / "index.parquet").exists():
         words = ["demo", "--pages", str(pages), "--no-train", "--out", str(out)]

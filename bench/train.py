@@ -157,10 +157,14 @@ def main() -> None:
     given = parser.parse_args()
     sizes = given.sizes or (("small",) if given.quick else SIZES_ON[given.device])
     load = os.getloadavg()[0]
-    rows = [row for size in sizes for row in rows_of(size, given)]
+    rows: list[Row] = []
+    for row in (row for size in sizes for row in rows_of(size, given)):
+        rows.append(row)
+        print(f"  {row.tokens_per_s:,.0f} tokens/s, {ratio(row, rows, given.device)}", file=sys.stderr, flush=True)
+        if given.json:
+            # A run takes long: what it has measured is there also when it is stopped.
+            Path(given.json).write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", "utf-8")
     print_table(rows, given.device, load)
-    if given.json:
-        Path(given.json).write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", "utf-8")
 
 
 # --- running the trainers --------------------------------------------------------------------------------------------

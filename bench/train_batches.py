@@ -26,10 +26,11 @@ from flamingo_model.config import DataConfig, paper_dataset
 from flamingo_model.data import Loader
 from flamingo_model.merge import TEXT, merge
 from flamingo_model.tokens import train_tokenizer
+from schemas import SCHEMA_VERSION
 
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "train"
 PAGES = 240
-DATASET = FOLDER / "demo" / f"dataset-{PAGES}-0"
+DATASET = FOLDER / f"demo-schema-{SCHEMA_VERSION}" / f"dataset-{PAGES}-0"
 TOKENIZER = DATASET / "tokenizer.json"
 VOCABULARY = 8000
 """The most tokens that are made of the corpus's words; it has fewer."""

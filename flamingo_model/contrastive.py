@@ -197,6 +197,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+# Versions of torch before 2.13 call these otherwise, later ones warn of the old names.
+gather_single = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+scatter_single = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """Join the rows [B, D] of all ranks to [G, D]; gradients flow back to the ranks that they come from."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
@@ -212,7 +217,7 @@ class GatherRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         """Join the ranks' rows."""
         joined = rows.new_empty(dist.get_world_size() * len(rows), *rows.shape[1:])
-        dist.all_gather_into_tensor(joined, rows.contiguous())
+        gather_single(joined, rows.contiguous())
         return joined
 
     @staticmethod
@@ -220,7 +225,7 @@ class GatherRows(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Add up what all ranks' losses say of this rank's rows."""
         own = gradient.new_empty(len(gradient) // dist.get_world_size(), *gradient.shape[1:])
-        dist.reduce_scatter_tensor(own, gradient.contiguous())
+        scatter_single(own, gradient.contiguous())
         return own
 
 

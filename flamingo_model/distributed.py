@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def spread(module: nn.Module, units: Sequence[nn.Module], world: World, parallel
         named = inspect.signature(DistributedDataParallel).parameters
         unsent = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
         settings: dict[str, Any] = {unsent: False}
+        # Of a filter of one pixel, in memory the same with channels last or first.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return DistributedDataParallel(module, gradient_as_bucket_view=True, **settings)
     return module
 

@@ -2,9 +2,9 @@
 
     dataset, steps → learn → OUT/lm, OUT/contrastive, OUT/flamingo: a run each, the last one's folder
 
-Each stage is a `flamingo train` of its own, with settings in a file that stays; one that is done is not done again. The
-first two need nothing of each other and run at the same time; the last runs on two ranks. Sizes are those of the preset
-`tiny`: its layers are too small for several threads, or for a GPU, so each process has one thread of a CPU.
+Each stage is a `flamingo train` of its own, with settings in a file that stays; one that is done is not done again.
+Sizes are those of the preset `tiny`: its layers are too small for several threads, or for a GPU, so a stage runs on two
+ranks, each with one thread of a CPU.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import tomli_w
@@ -26,14 +24,15 @@ from pipeline.folder import UserError
 LM, CONTRASTIVE, FLAMINGO = "lm", "contrastive", "flamingo"
 A_MINUTE = {LM: 120, CONTRASTIVE: 50, FLAMINGO: 120}
 """Updates of each stage that take about a minute on two cores."""
-A_LESSON = {LM: 900, CONTRASTIVE: 600, FLAMINGO: 2000}
+A_LESSON = {LM: 900, CONTRASTIVE: 1200, FLAMINGO: 2200}
 """Updates that teach what thousands of pages of the demo's world show."""
 VOCABULARY = 2048
+RANKS = 2
 
 
 def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Give the settings of each stage, by its objective."""
-    pages = {"kind": "interleaved", "shards": [dataset], "batch": 8, "tokens": 128, "weight": 0.5}
+    """Give the settings of each stage, by its objective; batches are those of a rank."""
+    pages = {"kind": "interleaved", "shards": [dataset], "batch": 4, "tokens": 128, "weight": 0.5}
     pairs = {"kind": "pairs", "shards": [dataset], "batch": 64, "tokens": 24, "weight": 1.0}
     videos = {"kind": "videos", "shards": [dataset], "batch": 2, "tokens": 32, "frames": 4, "weight": 0.1}
     data = {"image_px": 64, "mean": "imagenet", "threads": 1}
@@ -46,12 +45,12 @@ def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[
     settings: dict[str, dict[str, Any]] = {
         LM: {
             "model": model,
-            "data": {**data, "datasets": {"pages": pages, "pairs": {**pairs, "batch": 32}}},
+            "data": {**data, "datasets": {"pages": pages, "pairs": {**pairs, "batch": 16}}},
             "train": {"train_tokenizer": VOCABULARY, "lr": 4e-3, "warmup_steps": 30},
         },
         CONTRASTIVE: {
             "model": model,
-            "data": {**data, "datasets": {"pairs": {**pairs, "batch": 96}}},
+            "data": {**data, "datasets": {"pairs": {**pairs, "batch": 48}}},
             "train": {"train_tokenizer": VOCABULARY, "lr": 2e-3, "warmup_steps": 50},
         },
         FLAMINGO: {
@@ -61,7 +60,7 @@ def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[
                 "tokenizer": str(out / LM / "tokenizer"),
                 "datasets": {"pairs": pairs, "pages": {**pages, "batch": 2, "tokens": 96}, "videos": videos},
             },
-            "train": {"lr": 1.5e-3, "gate_lr": 10.0, "warmup_steps": 50, "blind_every": 100},
+            "train": {"lr": 1.5e-3, "gate_lr": 10.0, "warmup_steps": 50, "blind_every": 100, "feature_cache_gb": 2.0},
         },
     }
     for objective, run in settings.items():
@@ -70,38 +69,35 @@ def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[
 
 
 def learn(out: Path, dataset: str, steps: Mapping[str, int]) -> Path:
-    """Run the stages that are not done, and show what they say; gives the folder of the last one."""
+    """Run the stages that are not done, one after the other, and show what they say; gives the last one's folder.
+
+    Raises `UserError` where one fails.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for objective, run in recipe(out, dataset, steps).items():
-        (out / f"{objective}.toml").write_text(tomli_w.dumps(run), "utf-8")
-    for stages in ((LM, CONTRASTIVE), (FLAMINGO,)):
-        todo = [stage for stage in stages if not (out / stage / f"step-{steps[stage]:06d}").exists()]
-        run_side_by_side(out, todo)
+    for stage, run in recipe(out, dataset, steps).items():
+        (out / f"{stage}.toml").write_text(tomli_w.dumps(run), "utf-8")
+        if not (out / stage / f"step-{steps[stage]:06d}").exists():
+            train(out, stage)
     return out / FLAMINGO
 
 
-def run_side_by_side(out: Path, stages: list[str]) -> None:
-    """Train stages at the same time; where one fails, all end with a `UserError`."""
-    with ExitStack() as stack:
-        running = {stage: stack.enter_context(start(out, stage)) for stage in stages}
-        for process in running.values():
-            stack.callback(process.terminate)  # of no effect on one that has ended; another writes a checkpoint first
-        showing = [threading.Thread(target=show, args=(stage, one.stdout)) for stage, one in running.items()]
-        for thread in showing:
-            thread.start()
-        for thread in showing:
-            thread.join()  # a stage that fails early is seen when the others end
-        failed = [stage for stage, process in running.items() if process.wait()]
-    if failed:
-        raise UserError(f"training stopped: {' and '.join(failed)}; the lines above say why")
+def train(out: Path, stage: str) -> None:
+    """Run a stage, each line that it says with its name before it; when it is interrupted it writes a checkpoint."""
+    with start(out, stage) as process:
+        try:
+            for line in process.stdout or ():
+                click.echo(f"{stage:>11} | {line}", nl=False)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise UserError(f"training stopped: {stage}; the lines above say why")
 
 
 def start(out: Path, stage: str) -> subprocess.Popen[str]:
-    """Start one stage, or go on with it."""
-    run = ["-m", "pipeline.cli", "train", str(out / f"{stage}.toml"), "--objective", stage, "--resume"]
-    if stage == FLAMINGO:
-        run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *run]
-        run += ["--set", "train.parallel='ddp'"]
+    """Start a stage, or go on with it."""
+    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", "-m", "pipeline.cli", "train"]
+    run += [str(out / f"{stage}.toml"), "--objective", stage, "--resume", "--set", "train.parallel='ddp'"]
     click.echo(f"$ python {' '.join(run)}")
     return subprocess.Popen(
         [sys.executable, *run],
@@ -110,9 +106,3 @@ def start(out: Path, stage: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def show(stage: str, lines: IO[str] | None) -> None:
-    """Show the lines of a stage, each with its name before it."""
-    for line in lines or ():
-        click.echo(f"{stage:>11} | {line}", nl=False)
