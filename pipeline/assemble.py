@@ -1,7 +1,7 @@
 """The assemble job, before the shards: documents × media → samples without their bytes.
 
 place    references × media, by URL: the image rules, the evaluation sets → what stands at each position of a document
-select   documents × placements × duplicates, by document: the page and text rules → samples
+select   documents that stay × placements, by document: the page and text rules → samples
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.documents import capture_name, newest_first
-from pipeline.duplicates import ALIKE, BOILERPLATE, NEAR, OLDER, REPEATED_PARAGRAPH, paragraph_key
+from pipeline.duplicates import BOILERPLATE, REPEATED_PARAGRAPH, paragraph_key
 from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
 from pipeline.fetch import by_key
 from pipeline.filters import judge_image, judge_page
 from pipeline.language import judge_language
 from pipeline.quality import judge_texts
+from pipeline.refer import PAGE_REJECTED, at_position, staying
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.tables import DOCUMENTS, MEDIA, PLACEMENTS, REFERENCES, SAMPLES
+from pipeline.tables import MEDIA, PLACEMENTS, REFERENCES, SAMPLES
 from pipeline.urls import host_of
 from pipeline.word_lists import hold_flagged
-from schemas.document import Document, ImageRef, Item, Text, document_from_row
+from schemas.document import Document, ImageRef, Item, Text
 from schemas.media import STORED, Media, media_from_row
 from schemas.page import Refusal, Rejected, origin_to_row
 
 PLACE, SELECT = "place", "select"
 EVALUATION = "evaluation"
 NO_MEDIA_ROW = "not_asked_for"
-DUPLICATE_URL = "duplicate_url"
-PAGE_REJECTED = "page_rejected"
 
 Placement = Mapping[str, Any]
 
@@ -41,8 +39,8 @@ def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
         found = media_from_row(rows[0]) if rows else None
         verdict = judge(found, sets, output)
         for reference in references:
-            names = {"key": reference["document"], "capture": reference["capture"], "position": reference["position"]}
-            output.write(PLACEMENTS, names | {"url": reference["url"]} | verdict)
+            names = {"key": reference["document"], "position": reference["position"], "url": reference["url"]}
+            output.write(PLACEMENTS, names | verdict)
 
 
 def judge(media: Media | None, sets: EvaluationSets | None, output: Output) -> dict[str, Any]:
@@ -80,27 +78,15 @@ def judge_copy(media: Media, sets: EvaluationSets | None, output: Output) -> Ref
 
 
 def select_documents(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Keep one capture of each page that no other stands for, put its images in their places, and judge it."""
-    others = (table.directory for table in (PLACEMENTS, BOILERPLATE, OLDER, NEAR, ALIKE))
-    for rows, placed, repeated, *duplicates in by_key(inputs, DOCUMENTS.directory, *others):
-        documents = newest_first([document_from_row(row) for row in rows])
-        repeats = frozenset(row["paragraph"] for row in repeated)
-        twice = [Refusal(row["reason"], f"page {row['kept']} is kept") for found in duplicates for row in found]
-        for index, document in enumerate(documents):
-            output.begin(index)
-            capture = capture_name(document)
-            found = {row["position"]: row for row in placed if row["capture"] == capture}
-            older = [Refusal(DUPLICATE_URL, "a newer capture of this page is kept")] if index else []
-            refusal = next(iter([*older, *twice]), None)
-            select_document(document, found, refusal, repeats, output)
+    """Put the images of each page that stays in their places, and judge it."""
+    for number, (document, (placed, repeated)) in enumerate(staying(inputs, PLACEMENTS, BOILERPLATE)):
+        output.begin(number)
+        found = {row["position"]: row for row in placed}
+        select_document(document, found, frozenset(row["paragraph"] for row in repeated), output)
 
 
 def select_document(
-    document: Document,
-    placed: Mapping[int, Placement],
-    refusal: Refusal | None,
-    repeated: frozenset[str],
-    output: Output,
+    document: Document, placed: Mapping[int, Placement], repeated: frozenset[str], output: Output
 ) -> None:
     """Write a document as a sample, or say why not, for itself, its paragraphs and each of its images."""
     dropped = {position: row for position, row in placed.items() if row["reason"]}
@@ -109,8 +95,7 @@ def select_document(
         output.reject(at_position(image, position))
     kept = {position: row for position, row in placed.items() if not row["reason"]}
     output.keep("filter_images", "image", len(kept))
-    if refusal is None:
-        document, refusal = judge_document(document, len({row["url"] for row in kept.values()}), repeated, output)
+    document, refusal = judge_document(document, len({row["url"] for row in kept.values()}), repeated, output)
     if refusal is not None:
         why = refusal.reason
         output.reject(Rejected(SELECT, why, "page", document.url, detail=refusal.detail, origin=document.origin))
@@ -161,12 +146,6 @@ def find_repeated(document: Document, repeated: frozenset[str]) -> dict[int, Ref
     why = Refusal(REPEATED_PARAGRAPH, "on several pages of its host")
     texts = ((place, item.text) for place, item in enumerate(document.items) if isinstance(item, Text))
     return {place: why for place, text in texts if paragraph_key(host, text) in repeated}
-
-
-def at_position(rejected: Rejected, position: int) -> Rejected:
-    """Say which item of its page an image or a paragraph was."""
-    detail = f"item {position}" + (f": {rejected.detail}" if rejected.detail else "")
-    return Rejected(rejected.stage, rejected.reason, rejected.kind, rejected.url, rejected.page_url, detail)
 
 
 def sample_row(document: Document, kept: Mapping[int, Placement]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The jobs, one stage a line: this is the table of contents of `pipeline`.
 
-    flamingo extract    lists of URLs → the web → archives; sources → documents, captures, references
-    flamingo fetch      documents → addresses, signatures, links, clusters, repeats → duplicates
-                        references × captures → the web → ledger; references × captures × ledger → wanted → media
+    flamingo extract    lists of URLs → the web → archives; sources → documents, captures
+                        documents → addresses, signatures, links, clusters, repeats → duplicates
+                        documents × duplicates → references of the pages that stay
+    flamingo fetch      references × captures → the web → ledger; references × captures × ledger → wanted → media
                         video references × captures → the web → ... → clips and cues
-    flamingo assemble   references × media → placements × documents × duplicates → samples → interleaved shards
+    flamingo assemble   references × media → placements × documents that stay → samples → interleaved shards
                         documents → texts → candidates × media → pairs → pair shards
                         video references × clips × cues → videos → video shards
     flamingo build      all three
@@ -55,6 +56,7 @@ from pipeline.pair_rules import NONE, PairConfig
 from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
 from pipeline.plan import Plan, Totals, by_any_rows, by_list, by_rows, by_shard, by_split
 from pipeline.politeness import FetchConfig
+from pipeline.refer import STAYING, refer_documents
 from pipeline.rights import RightsConfig
 from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
 from pipeline.sources import SourceConfig
@@ -160,7 +162,7 @@ EXTRACT = (
         ask=PAGE,
     ),
     Step(
-        Stage("extract", (PAGES,), (DOCUMENTS, REFERENCES, VIDEO_REFERENCES, CAPTURES), extract_pages),
+        Stage("extract", (PAGES,), (DOCUMENTS, CAPTURES), extract_pages),
         lambda config: [replace(config.source, paths=()), config.extract, stamped(config.rights)],
         by_split(PAGE),
     ),
@@ -200,6 +202,11 @@ DEDUPLICATE = (
         lambda config: [replace(DuplicateConfig(), min_pages=config.duplicates.min_pages)],
         by_any_rows(IMAGE_SETS.directory, PARAGRAPHS.directory),
     ),
+    Step(
+        Stage("refer", (DOCUMENTS, OLDER, NEAR, ALIKE), (STAYING, REFERENCES, VIDEO_REFERENCES), refer_documents),
+        lambda config: [],
+        by_rows(DOCUMENTS.directory),
+    ),
 )
 FETCH = (
     Step(
@@ -238,7 +245,7 @@ ASSEMBLE = (
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
     Step(
-        Stage("select", (DOCUMENTS, PLACEMENTS, OLDER, NEAR, ALIKE, BOILERPLATE), (SAMPLES,), select_documents),
+        Stage("select", (DOCUMENTS, STAYING, PLACEMENTS, BOILERPLATE), (SAMPLES,), select_documents),
         lambda config: [
             config.filters.pages,
             config.filters.language,

@@ -117,13 +117,15 @@ def build(**given: Any) -> None:
 def extract(**given: Any) -> None:
     """Read pages, or get them by a list of URLs, and write documents: text and media references in reading order.
 
+    Then find the pages that say what others say: of these nothing is fetched.
+
     \b
     flamingo extract --source crawl.warc.gz --out dataset
     """
-    from pipeline.build import EXTRACT
+    from pipeline.build import DEDUPLICATE, EXTRACT
     from pipeline.command import run_job
 
-    run_job(EXTRACT, given)
+    run_job(EXTRACT + DEDUPLICATE, given)
 
 
 @main.command()

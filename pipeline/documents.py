@@ -1,8 +1,6 @@
-"""The extract job: a stretch of the sources → documents, the images they refer to, and what else lies there.
+"""The extract job: a stretch of the sources → documents, and what else lies there.
 
 Page → extract_document → Document            documents/
-→ its image URLs      work/references
-→ its video URLs      work/video_references
 anything else captured  → where it lies       work/captures
 """
 
@@ -17,15 +15,12 @@ from pipeline.optout import OptOut, hold_lists
 from pipeline.rights import RightsConfig, refuse_headers, refuse_meta
 from pipeline.sources import Capture, Split, place_of, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
-from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES, VIDEO_REFERENCES
+from pipeline.tables import CAPTURES, DOCUMENTS
 from pipeline.web import IN_DATASET, PAGES
-from schemas.document import Document, ImageRef, Track, VideoRef, document_to_row, said_rows
+from schemas.document import Document, ImageRef, document_to_row
 from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
 STAGE = "extract"
-FILM, TRACK = "video", "track"
-SPOKEN = ("captions", "subtitles", "")
-"""Kinds of tracks whose cues are said or shown; an element without a kind has subtitles."""
 
 
 def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
@@ -87,52 +82,12 @@ def without_images(document: Document, refusal: Refusal, output: Output) -> Docu
 
 
 def write_document(document: Document, output: Output) -> None:
-    """Write a document and its references."""
+    """Write a document."""
     if refusal := restricted(document, output.job.config.rights, image=True):
         document = without_images(document, refusal, output)
-    row = document_to_row(document)
     size = sum(200 + len(getattr(item, "text", "")) for item in document.items)
-    output.write(DOCUMENTS, row, size)
+    output.write(DOCUMENTS, document_to_row(document), size)
     output.keep(STAGE, "page")
-    capture = capture_name(document)
-    for position, item in enumerate(document.items):
-        if isinstance(item, ImageRef):
-            reference = {"key": key_of(item.url), "url": item.url, "document": row["key"]}
-            output.write(REFERENCES, reference | {"capture": capture, "position": position})
-        elif isinstance(item, VideoRef):
-            write_video(item, document, output)
-
-
-def write_video(video: VideoRef, document: Document, output: Output) -> None:
-    """Write what a document refers to: a video and its tracks."""
-    row = {
-        "key": key_of(video.url),
-        "url": video.url,
-        "video": video.url,
-        "kind": FILM,
-        "rank": 0,
-        "page_url": document.url,
-        "texts": said_rows(video.texts),
-        "language": document.language,
-        "licence": document.licence,
-        "origin": origin_to_row(document.origin),
-        "fetched": document.fetched,
-    }
-    output.write(VIDEO_REFERENCES, row, 512 + sum(len(text.text) for text in video.texts))
-    # A track in the language of the page goes before one in no language, and that before all others.
-    tracks = sorted(
-        (track for track in video.tracks if track.kind in SPOKEN),
-        key=lambda track: (not speaks(track, document.language), track.language != "", SPOKEN.index(track.kind)),
-    )
-    for rank, track in enumerate(tracks):
-        told = {"key": key_of(track.url), "url": track.url, "kind": TRACK, "rank": rank, "texts": []}
-        output.write(VIDEO_REFERENCES, row | told)
-
-
-def speaks(track: Track, language: str) -> bool:
-    """Tell whether a track is in the language of its page, whatever their regions."""
-    own, page = (name.lower().partition("-")[0] for name in (track.language, language))
-    return own != "" and own == page
 
 
 def capture_name(document: Document) -> str:

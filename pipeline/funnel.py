@@ -11,7 +11,10 @@ from schemas.shard import FunnelRow
 from schemas.video import VIDEO_TEXT
 
 FUNNEL = {
-    "": ("list", "settle", "read", "extract", "locate", "normalise", "evaluation", "locate_videos", "decode_videos"),
+    "": (
+        *("list", "settle", "read", "extract", "refer", "locate", "normalise", "evaluation"),
+        *("locate_videos", "decode_videos"),
+    ),
     INTERLEAVED: ("filter_images", "filter_texts", "select", "shard"),
     IMAGE_TEXT: ("pair", "pair_shard"),
     VIDEO_TEXT: ("clip", "video_shard"),

@@ -3,6 +3,9 @@
 texts    documents: each text of each picture, cleaned → by text; a picture without any → by picture
 count    by text: how many pictures share it → by picture
 pair     by picture: image rules × evaluation sets × text rules → the picture with its best text, or why it has none
+
+Documents that are dropped for others speak, too: they may say more of a picture that both show. What only they show is
+no picture of the dataset, and was rejected with them.
 """
 
 from __future__ import annotations
@@ -28,7 +31,6 @@ from schemas.page import ORIGIN_TYPE, TIME_TYPE, Refusal, Rejected, key_of, orig
 
 PAIR = "pair"
 NO_TEXT = "no_text"
-NO_MEDIA_ROW = "not_asked_for"
 TEXT_FIELDS = [
     ("key", pa.string()),
     ("url", pa.string()),
@@ -114,14 +116,15 @@ def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     tables = {**inputs, CANDIDATES.directory: weighed}
     for number, (rows, found) in enumerate(by_key(tables, CANDIDATES.directory, MEDIA.directory)):
         output.begin(number)
-        media = media_from_row(found[0]) if found else None
+        if not found:
+            continue  # only documents that are dropped show it
+        media = media_from_row(found[0])
         candidates = sorted(rows, key=by_page)
         chosen = choose(candidates, media, config, sets)
         if isinstance(chosen, Refusal):
             url, page = candidates[0]["url"], candidates[0]["page_url"]
             output.reject(Rejected(PAIR, chosen.reason, "image", url, page, chosen.detail))
         else:
-            assert media is not None
             output.keep(PAIR, "image")
             output.keep(PAIR, "image bytes", media.stored_bytes)
             row = pair_row(chosen, candidates, media)
@@ -142,11 +145,9 @@ def first_of_key(
 
 
 def choose(
-    candidates: list[dict[str, Any]], media: Media | None, config: Any, sets: EvaluationSets | None
+    candidates: list[dict[str, Any]], media: Media, config: Any, sets: EvaluationSets | None
 ) -> dict[str, Any] | Refusal:
     """Choose the text of a picture, or say why it makes no pair."""
-    if media is None:
-        return Refusal(NO_MEDIA_ROW)
     if media.status != STORED:
         return Refusal(media.reason, media.detail)
     refusal = judge_image(media, config.filters.images)

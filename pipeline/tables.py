@@ -59,12 +59,11 @@ REFERENCES = Table(
             ("key", pa.string()),
             ("url", pa.string()),
             ("document", pa.string()),
-            ("capture", pa.string()),
             ("position", pa.int32()),
         ]
     ),
 )
-"""An image a document refers to: `key` of the image's URL, the document's key, which capture of it, the item."""
+"""An image that a document refers to that stays: `key` of the image's URL, the document's key, the item."""
 
 VIDEO_REFERENCES = Table(
     "work/video_references",
@@ -84,8 +83,8 @@ VIDEO_REFERENCES = Table(
         ]
     ),
 )
-"""A video that a document refers to, or a track of the video at `video`; `key` is of its own `url`. The `rank` of a
-track is 0 for the one that is read best with its page."""
+"""A video that a document refers to that stays, or a track of the video at `video`; `key` is of its own `url`. The
+`rank` of a track is 0 for the one that is read best with its page."""
 CAPTURES = Table(
     "work/captures",
     pa.schema(
@@ -119,7 +118,6 @@ PLACEMENTS = Table(
     pa.schema(
         [
             ("key", pa.string()),
-            ("capture", pa.string()),
             ("position", pa.int32()),
             ("url", pa.string()),
             ("reason", pa.string()),

@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.clips import Clip, Unfit, sample_clips
-from pipeline.documents import FILM, TRACK
 from pipeline.fetch import Rows, best_capture, by_key, moment
 from pipeline.folder import OpenFiles
 from pipeline.optout import OptOut, hold_lists
 from pipeline.pairs import first_of_key
+from pipeline.refer import FILM, TRACK
 from pipeline.sources import place_of, read_capture
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit
 from pipeline.store import MediaStore

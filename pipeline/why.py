@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from pipeline.assemble import DUPLICATE_URL
 from pipeline.documents import newest_first
 from pipeline.folder import CONFIG_FILE, Folder
 from pipeline.funnel import STAGES
 from pipeline.inspect import keys_of
+from pipeline.refer import DUPLICATE_URL, PAGE_REJECTED, REFER
 from pipeline.report import INDEX, MANIFEST_FILE, counted, json_line, reading, refused, say
 from pipeline.tables import DOCUMENTS, MEDIA, REFERENCES, REJECTED, Table, iter_rows, parts_of
 from schemas.document import Document, ImageRef, Text, VideoRef, document_from_row
@@ -140,13 +140,13 @@ def story_of(key: str, folder: Folder) -> Story | None:
     documents = newest_first([document_from_row(row) for row in rows_of(folder, DOCUMENTS, [key])])
     media = next((media_from_row(row) for row in rows_of(folder, MEDIA, [key])), None)
     references, spots = references_to(folder, key)
-    own, counts, dropped = rejections_of(folder, key, spots)
+    own, counts, dropped, twice = rejections_of(folder, key, spots)
     if not (documents or media or references or counts):
         return None
     # While a build goes on the index is that of the build before it.
     complete = folder.read_text(MANIFEST_FILE) is not None
     row = next(rows_of(folder, INDEX, [key]), None) if complete else None
-    pages = uses(spots, dropped, parts_of_pages(folder, spots) if complete else {})
+    pages = [*uses(spots, dropped, parts_of_pages(folder, spots) if complete else {}), *twice]
     urls = [*(document.url for document in documents), *(found.url for found in own), *(use.image_url for use in pages)]
     return Story(
         url=media.url if media else next(iter(urls), key),
@@ -158,7 +158,7 @@ def story_of(key: str, folder: Folder) -> Story | None:
         place=place_of(row),
         images=tuple(images_of(folder, documents[0], row)) if documents else (),
         media=media,
-        references=references,
+        references=references + counts[REFER, "image", PAGE_REJECTED],
         pages=tuple(sorted(pages, key=lambda use: not use.part)[:MAX_LISTED]),
     )
 
@@ -222,19 +222,24 @@ def references_to(folder: Folder, key: str) -> tuple[int, Counter[Spot]]:
 
 def rejections_of(
     folder: Folder, key: str, spots: Collection[Spot]
-) -> tuple[list[Rejected], Counter[tuple[str, str, str]], dict[Spot, list[Rejected]]]:
-    """Read the rejections of a URL: those of itself, counts of all, and those at positions of pages."""
+) -> tuple[list[Rejected], Counter[tuple[str, str, str]], dict[Spot, list[Rejected]], list[Use]]:
+    """Read the rejections of a URL: those of itself, counts of all, those at positions of pages, and its places on
+    pages that others stand for, as many as are listed.
+    """
     own: list[Rejected] = []
     counts: Counter[tuple[str, str, str]] = Counter()
     at: dict[Spot, list[Rejected]] = {spot: [] for spot in spots}
+    twice: list[Use] = []
     for row in rows_of(folder, REJECTED, [key]):
         rejected = rejected_of(row)
         counts[rejected.stage, rejected.kind, rejected.reason] += 1
-        if rejected.kind == "image" and rejected.page_url:
+        if (rejected.stage, rejected.kind) == (REFER, "image"):
+            twice += [use_of(spot_of(rejected), rejected)] if len(twice) < MAX_LISTED else []
+        elif rejected.kind == "image" and rejected.page_url:
             at.get(spot_of(rejected), []).append(rejected)
         elif len(own) < MAX_LISTED:
             own.append(rejected)
-    return sorted(own, key=lambda rejected: in_order(rejected.stage)), counts, at
+    return sorted(own, key=lambda rejected: in_order(rejected.stage)), counts, at, twice
 
 
 def spot_of(rejected: Rejected) -> Spot:
@@ -269,13 +274,17 @@ def uses(
     """Tell of each position, as often as captures have it, what became of the picture there."""
     told = []
     for spot, count in spots.items():
-        where = (spot.page_url, spot.image_url, spot.position)
-        for found in dropped[spot][:count]:
-            detail = ITEM.match(found.detail)
-            told.append(Use(*where, "", found.stage, found.reason, (detail[2] or "") if detail else found.detail))
-        left = count - len(dropped[spot])
-        told += [Use(*where, parts.get((spot.page_url, spot.image_url), ""))] * left
+        told += [use_of(spot, found) for found in dropped[spot][:count]]
+        kept = Use(spot.page_url, spot.image_url, spot.position, parts.get((spot.page_url, spot.image_url), ""))
+        told += [kept] * (count - len(dropped[spot]))
     return told
+
+
+def use_of(spot: Spot, found: Rejected) -> Use:
+    """Tell why a picture was dropped at a position."""
+    detail = ITEM.match(found.detail)
+    why_not = (found.stage, found.reason, (detail[2] or "") if detail else found.detail)
+    return Use(spot.page_url, spot.image_url, spot.position, "", *why_not)
 
 
 def capture_of(document: Document) -> Capture:

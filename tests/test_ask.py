@@ -124,7 +124,7 @@ def test_a_dry_run_counts_what_would_be_asked_for(tmp_path):
     folder = Folder(str(tmp_path))
     output = Output(Job(folder, CONFIG), Unit("extract", "u", None), {})
     for url in (A, A, B):
-        output.write(REFERENCES, {"key": key_of(url), "url": url, "document": "d", "capture": "c", "position": 0})
+        output.write(REFERENCES, {"key": key_of(url), "url": url, "document": "d", "position": 0})
     empty = dict.fromkeys(VIDEO_REFERENCES.schema.names)
     output.write(VIDEO_REFERENCES, empty | {"key": key_of(C), "url": C})
     output.commit()

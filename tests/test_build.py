@@ -39,7 +39,7 @@ STAGES = [
     if step.wanted(BuildConfig()) and step.stage not in CLUSTER_STAGES and step.stage.name not in ("list", "settle")
 ]
 """The stages that a small archive goes through."""
-SHORT = ("address", "same_address", "link", "repeat", "same_repeat", "locate_videos", "place")
+SHORT = ("address", "same_address", "link", "repeat", "same_repeat", "refer", "locate_videos", "place")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,9 @@ def test_nothing_vanishes_between_the_stages(reference):
     rows = {(row.stage, row.kind): row for row in manifest(reference).funnel}
     for row in rows.values():
         assert row.seen == row.kept + sum(row.rejected.values())
-    assert rows["extract", "page"].kept == rows["select", "page"].seen
+    assert rows["extract", "page"].kept == rows["refer", "page"].seen
+    assert rows["refer", "page"].kept == rows["select", "page"].seen
+    assert rows["refer", "image"].kept == rows["filter_images", "image"].seen
     assert rows["select", "page"].kept == rows["shard", "page"].kept
     assert rows["locate", "image url"].kept == rows["normalise", "image url"].seen
     assert rows["filter_images", "image"].kept == rows["select", "image"].seen

@@ -13,7 +13,7 @@ from pipeline import plan
 from pipeline.build import BUILD, DEDUPLICATE, BuildConfig, run_steps
 from pipeline.folder import CONFIG_FILE, Folder
 from pipeline.stage import Job, gather, run_unit
-from pipeline.tables import DOCUMENTS, REJECTED, KeyRange, stream_range
+from pipeline.tables import DOCUMENTS, MEDIA, REJECTED, KeyRange, stream_range
 from pipeline.urls import join_url
 from pipeline.why import why
 from schemas.config import from_tree, with_overrides
@@ -161,14 +161,48 @@ def test_why_names_the_page_that_is_kept(built):
     job, _ = built
     kept = f"{HOST}/long"
     (told,) = [found for found in why(f"{OTHER}/short", job.folder).rejections if found.kind == "page"]
-    assert (told.stage, told.reason, told.detail) == ("select", "near_duplicate", f"page {key_of(kept)} is kept")
+    assert (told.stage, told.reason, told.detail) == ("refer", "near_duplicate", f"page {key_of(kept)} is kept")
     assert why(key_of(kept), job.folder).url == kept
+
+
+def test_what_only_dropped_pages_show_is_not_looked_for_and_each_picture_has_its_row(built):
+    job, totals = built
+    shown = {join_url(url, f"/{name}.jpg") for url, _, pictures, *_ in CAPTURES for name in pictures}
+    dropped = {row["url"] for row in stream_range(job.folder, REJECTED, EVERYTHING) if row["stage"] == "refer"}
+    known = {row["url"] for row in stream_range(job.folder, MEDIA, EVERYTHING)}
+    assert shown - known == {f"{HOST}/one.jpg", f"{HOST}/three.jpg", f"{OTHER}/six.jpg"} | {
+        f"{url.removesuffix('chain')}chain{at}.jpg" for at, url in enumerate(sorted(CHAIN)) if url in dropped
+    }
+    counts = {reason: count for names, reason, count in by_reason(totals) if names == ("refer", "image")}
+    assert sum(counts.values()) == sum(len(pictures) for _, _, pictures, *_ in CAPTURES)
+    assert counts == {"": 13, "page_rejected": 13}
+    pages = {reason: count for names, reason, count in by_reason(totals) if names == ("refer", "page")}
+    assert pages == {"": 12, "duplicate_url": 1, "same_address": 1, "near_duplicate": 8, "same_images": 1}
+
+
+def by_reason(totals):
+    """Give what the stages counted: stage and kind, reason, number."""
+    return [((stage, kind), reason, count) for (stage, kind, reason), count in totals.counts.items()]
+
+
+def test_why_tells_of_a_picture_that_only_a_dropped_page_shows(built):
+    told = why(f"{OTHER}/six.jpg", built[0].folder)
+    assert (told.media, told.references) == (None, 1)
+    assert [(use.page_url, use.stage, use.reason, use.detail) for use in told.pages] == [
+        (f"{OTHER}/short", "refer", "page_rejected", "near_duplicate")
+    ]
+    shared = why(f"{HOST}/left.jpg", built[0].folder)
+    assert shared.references == 2
+    assert [(use.page_url, use.part, use.reason) for use in shared.pages] == [
+        (f"{HOST}/album", "m000.jpg", ""),
+        (f"{HOST}/album/all", "", "page_rejected"),
+    ]
 
 
 def test_few_pages_need_no_rounds(built):
     job, _ = built
     done = {step.stage.name for step in DEDUPLICATE if job.folder.names(f"work/done/{step.stage.name}")}
-    assert done == {"address", "same_address", "sign", "link", "repeat", "same_repeat"}
+    assert done == {"address", "same_address", "sign", "link", "repeat", "same_repeat", "refer"}
 
 
 @pytest.mark.parametrize(("rows", "rounds"), [(6, True), (150, False)])
@@ -225,4 +259,4 @@ def test_parts_that_are_switched_off_leave_nothing_of_an_earlier_build(archive, 
     assert len(dropped_by(job)) > 4
     job, _ = build(archive, tmp_path, *(f"duplicates.{setting}" for setting in off))
     assert {reason for reason, _ in dropped_by(job).values()} == {"duplicate_url"}
-    assert not any(job.folder.names(f"work/done/{step.stage.name}") for step in DEDUPLICATE)
+    assert [step.stage.name for step in DEDUPLICATE if job.folder.names(f"work/done/{step.stage.name}")] == ["refer"]

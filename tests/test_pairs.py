@@ -41,6 +41,8 @@ PAGES = {
     "c.html": article(figure("twice.jpg", SAID.upper()), figure("gone.jpg", "A mill that is gone from the archive")),
     "d.html": article(figure("small.jpg", "A very small picture of a mill by the river")),
 }
+ALL_PAGES = [*ANY_TEXT, "duplicates.near.min_jaccard=0"]
+"""The pages differ in their pictures and captions alone."""
 SIZES = {"small.jpg": (40, 30)}
 GONE = "gone.jpg"
 
@@ -60,10 +62,10 @@ def archives(tmp_path_factory):
     return folder
 
 
-def build(source, out, **pairs):
+def build(source, out, *, settings=ALL_PAGES, **pairs):
     """Build a dataset with pairs in this process; gives its folder."""
     tree = {"source": {"paths": [str(source)]}, "pairs": {"preset": "ltip"} | pairs}
-    job = Job(Folder(str(out)), with_overrides(from_tree(BuildConfig, tree, "test"), ANY_TEXT))
+    job = Job(Folder(str(out)), with_overrides(from_tree(BuildConfig, tree, "test"), settings))
 
     def execute(stage, units, done):
         for unit in units:
@@ -107,6 +109,21 @@ def test_each_picture_is_a_pair_or_has_a_reason(archives, tmp_path):
     assert dropped == expected | dict.fromkeys(SHARED, "shared")
     asked = {row["url"].rpartition("/")[2] for row in stream_range(folder, MEDIA, EVERYTHING)}
     assert asked == pairs.keys() | dropped.keys()
+
+
+def test_a_page_that_is_dropped_speaks_of_pictures_that_others_show_and_shows_none_itself(archives, tmp_path):
+    folder = build(archives / "a.warc.gz", tmp_path, settings=[*ANY_TEXT, "duplicates.near.min_jaccard=0.3"])
+    dropped = {row["url"] for row in stream_range(folder, REJECTED, EVERYTHING) if row["reason"] == "near_duplicate"}
+    (kept,) = {f"{HOST}/{name}" for name in PAGES} - dropped
+    assert kept == f"{HOST}/b.html"
+    pairs = pairs_of(folder)
+    assert {name: told["caption"] for name, told in pairs.items()} == {"heron.jpg": SAID}
+    assert pairs["heron.jpg"]["page_url"] == f"{HOST}/a.html"
+    paired = {row["url"] for row in stream_range(folder, REJECTED, EVERYTHING) if row["stage"] == "pair"}
+    assert paired == {f"{HOST}/{name}" for name in SHARED}
+    rows = [row["url"] for row in stream_range(folder, REJECTED, EVERYTHING) if row["stage"] == "refer"]
+    names = ["heron.jpg", "boats.jpg", "bare.jpg", "twice.jpg", "gone.jpg", "small.jpg"]
+    assert sorted(rows) == sorted([*dropped, *(f"{HOST}/{name}" for name in names)])
 
 
 def test_the_order_of_the_archive_changes_no_byte(archives, tmp_path):

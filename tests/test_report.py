@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from pipeline import report
-from pipeline.build import ASSEMBLE, BuildConfig, Totals, add_totals, write_manifest
+from pipeline.build import ASSEMBLE, DEDUPLICATE, BuildConfig, Totals, add_totals, write_manifest
 from pipeline.documents import write_document
 from pipeline.fetch import write_media
 from pipeline.folder import CONFIG_FILE, Folder, UserError
@@ -68,10 +68,10 @@ def fill(root, documents, images):
 
 
 def make_dataset(root, documents, images):
-    """Build a dataset from documents and images, by the stages of the assemble job."""
+    """Build a dataset from documents and images, by the stage that says what stays and those of the assemble job."""
     folder = fill(root, documents, images)
     job, totals = Job(folder, CONFIG), Totals()
-    steps = [step for step in ASSEMBLE if step.wanted(CONFIG)]
+    steps = [step for step in (DEDUPLICATE[-1], *ASSEMBLE) if step.wanted(CONFIG)]
     for step in steps:
         unit = Unit(step.stage.name, "u", key_ranges(1)[0])
         run_unit(step.stage, job, unit, gather(step.stage, folder, unit))

@@ -94,12 +94,12 @@ def test_a_picture_on_several_pages(dataset):
     assert (story.media.status, story.media.width_px, story.media.height_px) == ("stored", 80, 64)
     assert story.references == 3
     assert sorted(fates(story.pages)) == [
-        (FENS, HERON, 1, "", "select", "page_rejected", "duplicate_url"),
+        (FENS, HERON, 1, "", "refer", "page_rejected", "duplicate_url"),
         (FENS, HERON, 1, "m000.jpg", "", "", ""),
         (SHORT, HERON, 1, "", "select", "page_rejected", "too_few_words"),
     ]
     assert story.pages[0].part == "m000.jpg"
-    assert story.counts == (("select", "image", "page_rejected", 2),)
+    assert story.counts == (("refer", "image", "page_rejected", 1), ("select", "image", "page_rejected", 1))
 
 
 def test_a_picture_that_was_dropped_by_a_rule(dataset):
@@ -200,7 +200,7 @@ def test_a_story_for_a_person(dataset):
         "  from a.warc at byte 50",
         "✓ extract: 1 text, 1 image, 0 videos, en - Old",
         "  from a.warc at byte 0",
-        "✗ select: page duplicate_url: a newer capture of this page is kept",
+        "✗ refer: page duplicate_url: a newer capture of this page is kept",
         "✓ sample of 1 image and 4 words",
         place,
         "",
