@@ -49,7 +49,7 @@ from pipeline.duplicates import (
 from pipeline.folder import Folder
 from pipeline.plan import Totals, by_any_rows, by_rows
 from pipeline.stage import Job, Stage, gather, run_unit
-from pipeline.tables import DOCUMENTS, KeyRange, PartWriter, stream_range
+from pipeline.tables import DOCUMENTS, HEADS, KeyRange, PartWriter, stream_range
 from schemas.document import Document, ImageRef, Text, document_to_row
 from schemas.page import Origin, key_of
 
@@ -60,7 +60,7 @@ WORDS = (100, 300)
 THRESHOLD = 0.8
 BINS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 STEPS = (
-    Step(Stage("address", (DOCUMENTS,), (ADDRESSES,), write_addresses), lambda c: [], by_rows(DOCUMENTS.directory)),
+    Step(Stage("address", (HEADS,), (ADDRESSES,), write_addresses), lambda c: [], by_rows(DOCUMENTS.directory)),
     Step(Stage("same_address", (ADDRESSES,), (OLDER,), settle_addresses), lambda c: [], by_rows(ADDRESSES.directory)),
     Step(
         Stage("sign", (DOCUMENTS, OLDER), (BANDS,), sign_documents),

@@ -65,6 +65,7 @@ from pipeline.tables import (
     ASKED,
     CAPTURES,
     DOCUMENTS,
+    HEADS,
     MEDIA,
     PAIRS,
     PLACEMENTS,
@@ -169,7 +170,7 @@ EXTRACT = (
 )
 DEDUPLICATE = (
     Step(
-        Stage("address", (DOCUMENTS,), (ADDRESSES,), write_addresses),
+        Stage("address", (HEADS,), (ADDRESSES,), write_addresses),
         lambda config: [],
         by_rows(DOCUMENTS.directory),
         wanted=lambda config: config.duplicates.same_address,

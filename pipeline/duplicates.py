@@ -23,10 +23,10 @@ from urllib.parse import unquote_plus
 import pyarrow as pa
 
 from pipeline.documents import newest_first
-from pipeline.fetch import by_key, moment
+from pipeline.fetch import Rows, by_key, moment
 from pipeline.minhash import NearConfig
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.tables import DOCUMENTS, Table
+from pipeline.tables import DOCUMENTS, HEADS, Table
 from pipeline.urls import clean_url, host_of
 from schemas.document import Document, ImageRef, Text, document_from_row
 from schemas.page import KEY_CHARS, key_of
@@ -160,14 +160,20 @@ def tracks(pair: str) -> bool:
 
 
 def write_addresses(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Write the address of each document of a range."""
-    for number, document in enumerate(stay(inputs)):
+    """Write the address of each document of a range, by its newest capture."""
+    for number, (rows,) in enumerate(by_key(inputs, HEADS.directory)):
         output.begin(number)
-        address = own_address(document.url, document.canonical)
-        elsewhere = "0" if address == own_address(document.url) else "1"
-        output.write(
-            ADDRESSES, {"key": f"{key_of(address)}{time_rank(document.fetched)}{elsewhere}{document.key}"}, 128
-        )
+        newest = newest_row(rows)
+        url, canonical, rank = newest["url"], newest["canonical"], time_rank(newest["fetched"])
+        address = own_address(url, canonical)
+        elsewhere = "0" if not canonical or address == own_address(url) else "1"
+        output.write(ADDRESSES, {"key": f"{key_of(address)}{rank}{elsewhere}{newest['key']}"}, 128)
+
+
+def newest_row(rows: Rows) -> dict[str, Any]:
+    """Give the row of the newest capture, as `newest_first` has it."""
+    by_place = sorted(rows, key=lambda row: (row["origin"]["file"], row["origin"]["offset"]))
+    return max(by_place, key=lambda row: moment(row["fetched"]))
 
 
 def settle_addresses(unit: Unit, inputs: Inputs, output: Output) -> None:

@@ -7,6 +7,7 @@ parts. That is a shuffle through files: it needs memory for one range, whatever 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +24,17 @@ from schemas.page import KEY_CHARS, ORIGIN_TYPE, REJECTED_SCHEMA, TIME_TYPE
 ROW_GROUP_BYTES = 1 << 18
 FLUSH_BYTES = 16 << 20
 CHUNK_BYTES = 8 << 20
+PLACE_CHARS = 15
+"""Digits of a key that tell where it lies among others."""
 COMPRESSION = "zstd"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the dataset: the directory of its parts, and its columns, of which `key` is the first."""
+    """A table of the dataset: the directory of its parts, and its columns, of which `key` is the first.
+
+    A table that is read may name some of the columns only: the others are not decoded.
+    """
 
     directory: str
     schema: pa.Schema
@@ -49,6 +55,11 @@ class KeyRange:
 
 
 DOCUMENTS = Table("documents", DOCUMENT_SCHEMA)
+HEADS = Table(
+    DOCUMENTS.directory,
+    pa.schema([DOCUMENT_SCHEMA.field(name) for name in ("key", "url", "canonical", "fetched", "origin")]),
+)
+"""Documents without what they say, for stages that only look at addresses and times."""
 MEDIA = Table("media", MEDIA_SCHEMA)
 REJECTED = Table("rejected", REJECTED_SCHEMA)
 
@@ -278,10 +289,31 @@ def stream_range(folder: Folder, table: Table, keys: KeyRange) -> Iterator[dict[
 
 
 def held_bytes(folder: Folder, table: Table, part: str, keys: KeyRange) -> int:
-    """Estimate the uncompressed bytes that a part holds of a key range, by its row groups."""
+    """Estimate the uncompressed bytes that a part holds of a key range, by its row groups.
+
+    A group counts by its share of rows: many parts hold little each of a range, and whole groups of them would make
+    the range seem larger the more parts there are.
+    """
     with open_input(folder.path(table.directory, part)) as stream:
         parquet = pq.ParquetFile(stream)
-        return sum(parquet.metadata.row_group(group).total_byte_size for group in groups_in(parquet, keys))
+        column = parquet.schema_arrow.get_field_index("key")
+        groups = (parquet.metadata.row_group(group) for group in groups_in(parquet, keys))
+        return math.ceil(sum(one.total_byte_size * share_in(one.column(column).statistics, keys) for one in groups))
+
+
+def share_in(statistics: Any, keys: KeyRange) -> float:
+    """Estimate the share of rows with keys of a range, by the smallest and the largest: hashes are evenly spread."""
+    try:
+        first, last, lo = map(place_of_key, (statistics.min, statistics.max, keys.lo))
+        hi = place_of_key(keys.hi) if keys.hi else last
+    except ValueError:  # keys that are no hashes
+        return 1.0
+    return max(0, min(last, hi) - max(first, lo)) / (last - first) if first < last else 1.0
+
+
+def place_of_key(key: str) -> int:
+    """Read the first digits of a hexadecimal key as a number."""
+    return int(key[:PLACE_CHARS].ljust(PLACE_CHARS, "0"), 16)
 
 
 def groups_in(parquet: pq.ParquetFile, keys: KeyRange) -> Iterator[int]:
@@ -315,7 +347,7 @@ def read_part(folder: Folder, table: Table, part: str, keys: KeyRange) -> Iterat
     with open_input(folder.path(table.directory, part)) as stream:
         parquet = pq.ParquetFile(stream)
         for group in groups_in(parquet, keys):
-            rows = parquet.read_row_group(group, use_threads=False)
+            rows = parquet.read_row_group(group, columns=table.schema.names, use_threads=False)
             found = rows["key"].to_pylist()
             first = bisect.bisect_left(found, keys.lo)
             last = bisect.bisect_left(found, keys.hi) if keys.hi else len(found)
@@ -331,7 +363,7 @@ def split_part(folder: Folder, table: Table, part: str, ranges: Sequence[KeyRang
     with open_input(folder.path(table.directory, part)) as stream:
         parquet = pq.ParquetFile(stream)
         for group in range(parquet.num_row_groups):
-            rows = parquet.read_row_group(group, use_threads=False)
+            rows = parquet.read_row_group(group, columns=table.schema.names, use_threads=False)
             found = rows["key"].to_pylist()
             for index in range(max(0, range_of(found[0], ranges)), range_of(found[-1], ranges) + 1):
                 lo, hi = ranges[index].lo, ranges[index].hi

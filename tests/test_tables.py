@@ -3,6 +3,7 @@
 import hashlib
 import io
 from itertools import pairwise
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pyarrow as pa
@@ -186,6 +187,41 @@ def test_only_the_row_groups_of_a_range_are_read(fresh, monkeypatch):
     )
     read_range(folder, NUMBERS, key_ranges(50)[7])
     assert 1 <= len(groups) <= 4
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "lo", "hi", "share"),
+    [
+        ("0" * 24, "8" + "0" * 23, "0" * 24, "4" + "0" * 23, 0.5),
+        ("0" * 24, "8" + "0" * 23, "6" + "0" * 23, "", 0.25),
+        ("4" + "0" * 23, "6" + "0" * 23, "", "", 1.0),
+        ("4" + "0" * 23, "6" + "0" * 23, "0", "f", 1.0),
+        ("4" + "0" * 23, "4" + "0" * 23, "4", "5", 1.0),  # all rows have one key
+        ("http://a", "http://b", "0", "8", 1.0),
+    ],
+)
+def test_a_group_counts_by_its_share_of_a_range(low, high, lo, hi, share):
+    assert tables.share_in(SimpleNamespace(min=low, max=high), KeyRange(lo, hi)) == pytest.approx(share)
+
+
+def test_many_parts_do_not_make_a_range_larger(fresh):
+    """A range that is thought larger is read in more pieces, each of which looks into every part."""
+    folder = fresh()
+    write_parts(folder, [[key_of(f"{part} {number}") for number in range(300)] for part in range(20)])
+    held = [
+        sum(tables.held_bytes(folder, NUMBERS, part, keys) for part in parts_of(folder, NUMBERS))
+        for keys in (KeyRange("", ""), *key_ranges(10))
+    ]
+    assert sum(held[1:]) == pytest.approx(held[0], rel=0.1)
+
+
+def test_a_table_of_some_columns_decodes_no_others(fresh):
+    folder = fresh()
+    rows = write_parts(folder, [["b", "a"], ["c"]])
+    keys = Table(NUMBERS.directory, pa.schema([("key", pa.string())]))
+    assert read_range(folder, keys, KeyRange("", "")).to_pylist() == [{"key": row["key"]} for row in rows]
+    dealt = [piece for part in parts_of(folder, keys) for _, piece in split_part(folder, keys, part, key_ranges(1))]
+    assert {name for piece in dealt for name in piece.schema.names} == {"key"}
 
 
 def test_the_same_rows_make_the_same_bytes(fresh):
