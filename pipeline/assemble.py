@@ -1,7 +1,8 @@
 """The assemble job, before the shards: documents × media → samples without their bytes.
 
 place    references × media, by URL: the image rules, the evaluation sets → what stands at each position of a document
-select   documents that stay × placements, by document: the page and text rules → samples
+template by picture: those that many pages show → by document (see `repeats`)
+select   documents that stay × placements × templates, by document: page and text rules → samples
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 
 from pipeline.duplicates import BOILERPLATE, REPEATED_PARAGRAPH, paragraph_key
 from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
-from pipeline.fetch import by_key
+from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_image, judge_page
 from pipeline.language import judge_language
 from pipeline.quality import judge_texts
 from pipeline.refer import PAGE_REJECTED, at_position, staying
+from pipeline.repeats import SHOWN, TEMPLATES, picture_name, same_in_page, template_in_page
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import MEDIA, PLACEMENTS, REFERENCES, SAMPLES
 from pipeline.urls import host_of
@@ -41,6 +43,8 @@ def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
         for reference in references:
             names = {"key": reference["document"], "position": reference["position"], "url": reference["url"]}
             output.write(PLACEMENTS, names | verdict)
+            if not verdict["reason"]:
+                output.write(SHOWN, {"key": picture_name(verdict["sha256"]) + reference["document"]}, 64)
 
 
 def judge(media: Media | None, sets: EvaluationSets | None, output: Output) -> dict[str, Any]:
@@ -79,10 +83,23 @@ def judge_copy(media: Media, sets: EvaluationSets | None, output: Output) -> Ref
 
 def select_documents(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Put the images of each page that stays in their places, and judge it."""
-    for number, (document, (placed, repeated)) in enumerate(staying(inputs, PLACEMENTS, BOILERPLATE)):
+    bits = output.job.config.filters.pages.same_image_bits
+    for number, (document, (placed, repeated, templates)) in enumerate(
+        staying(inputs, PLACEMENTS, BOILERPLATE, TEMPLATES)
+    ):
         output.begin(number)
-        found = {row["position"]: row for row in placed}
+        found = drop_repeats({row["position"]: row for row in placed}, templates, bits)
         select_document(document, found, frozenset(row["paragraph"] for row in repeated), output)
+
+
+def drop_repeats(placed: Mapping[int, Placement], templates: Rows, max_bits: int) -> dict[int, Placement]:
+    """Give the placements of a page, those of templates and those of pictures shown before with their reason."""
+    left = {position: row for position, row in placed.items() if not row["reason"]}
+    refused = template_in_page(left, (row["picture"] for row in templates))
+    left = {position: row for position, row in left.items() if position not in refused}
+    refused |= same_in_page(left, max_bits)
+    why = {position: {"reason": refusal.reason, "detail": refusal.detail} for position, refusal in refused.items()}
+    return {position: {**row, **why.get(position, {})} for position, row in placed.items()}
 
 
 def select_document(

@@ -44,7 +44,7 @@ from pipeline.duplicates import (
 from pipeline.evaluation import stamped as stamped_sets
 from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
-from pipeline.filters import FiltersConfig
+from pipeline.filters import FiltersConfig, PageRules
 from pipeline.folder import Folder
 from pipeline.funnel import funnel
 from pipeline.kinds import KINDS, PAIR_KIND, VIDEO_KIND
@@ -54,9 +54,10 @@ from pipeline.minhash import NearConfig
 from pipeline.optout import stamped
 from pipeline.pair_rules import NONE, PairConfig
 from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
-from pipeline.plan import Plan, Totals, by_any_rows, by_list, by_rows, by_shard, by_split
+from pipeline.plan import Plan, Totals, add_totals, by_any_rows, by_list, by_rows, by_shard, by_split
 from pipeline.politeness import FetchConfig
 from pipeline.refer import STAYING, refer_documents
+from pipeline.repeats import SHOWN, TEMPLATES, settle_templates
 from pipeline.rights import RightsConfig
 from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
 from pipeline.sources import SourceConfig
@@ -241,12 +242,18 @@ FETCH = (
 )
 ASSEMBLE = (
     Step(
-        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS,), place_images),
+        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS, SHOWN), place_images),
         lambda config: [config.filters.images, stamped_sets(config.filters.evaluation)],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
     Step(
-        Stage("select", (DOCUMENTS, STAYING, PLACEMENTS, BOILERPLATE), (SAMPLES,), select_documents),
+        Stage("template", (SHOWN,), (TEMPLATES,), settle_templates),
+        lambda config: [replace(PageRules(), max_pages=config.filters.pages.max_pages)],
+        by_any_rows(SHOWN.directory),
+        wanted=lambda config: config.filters.pages.max_pages > 0,
+    ),
+    Step(
+        Stage("select", (DOCUMENTS, STAYING, PLACEMENTS, BOILERPLATE, TEMPLATES), (SAMPLES,), select_documents),
         lambda config: [
             config.filters.pages,
             config.filters.language,
@@ -373,23 +380,6 @@ def remove_stale_shards(folder: Folder, kind: Kind[Any], units: Sequence[Unit]) 
         for name in folder.names(directory):
             if name.startswith("shard-") and int(name[6:12]) >= len(units):
                 folder.remove(f"{directory}/{name}")
-
-
-def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Totals) -> None:
-    """Add up what the units of a stage said in their done markers."""
-    for unit in units:
-        marker = folder.read_json(marker_name(stage.name, unit.name))
-        assert marker is not None, f"{stage.name} unit {unit.name} has no done marker"
-        for name, kind, reason, count in marker["counts"]:
-            totals.counts[name, kind, reason] += count
-        for directory, written in marker["tables"].items():
-            totals.rows[directory] += written["rows"]
-            totals.bytes[directory] += written["bytes"]
-        if marker["facts"]:
-            totals.facts.setdefault(stage.name, []).append(marker["facts"])
-    names = sorted(unit.name for unit in units)
-    for table in stage.writes:
-        totals.made[table.directory] = fingerprint(totals.made.get(table.directory, ""), names)
 
 
 def write_manifest(job: Job, totals: Totals, stage: str, kind: Kind[Any]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from pipeline import quality
 from pipeline.evaluation import EvaluationRules
 from pipeline.language import LanguageRules
+from pipeline.names import split_words
 from pipeline.quality import TextRules
 from schemas.media import Media
 from schemas.page import Refusal
@@ -20,9 +22,15 @@ from schemas.page import Refusal
 TOO_SMALL = "too_small"
 TOO_LARGE = "too_large"
 BAD_ASPECT = "bad_aspect"
+URL_WORD = "url_word"
 SINGLE_COLOUR = "single_colour"
 NO_IMAGE = "no_image"
 TOO_MANY_IMAGES = "too_many_images"
+URL_WORDS = (
+    *("logo", "logos", "icon", "icons", "favicon", "button", "buttons", "sprite", "sprites"),
+    *("plugin", "plugins", "widget", "widgets"),
+)
+"""What addresses of pictures of the page itself are called (OBELICS: logo, button, icon, plugin, widget)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,9 @@ class ImageRules:
     """Drop pictures of a single colour (Flamingo A.3.1)."""
     single_colour_range: int = 8
     """Widest span of a channel, 0..255, that still is one colour: JPEG leaves a few levels of noise."""
+    url_words: tuple[str, ...] = URL_WORDS
+    """Whole words, in lower case, of the path of a picture's URL that leave it out; of the host and the query they say
+    nothing (SPEC-corpus 2)."""
 
     def __post_init__(self) -> None:
         if self.max_aspect < 1:
@@ -53,6 +64,16 @@ class PageRules:
     """Pictures, at least (Flamingo A.3.1)."""
     max_images: int = 0
     """Pictures, at most; 0 for no limit (OBELICS: 30)."""
+    same_image_bits: int = 16
+    """Bits of 256 in which the hash of a picture may differ from that of one before it on its page to be the same
+    picture, which is left out; 0 for equal hashes, -1 leaves all."""
+    max_pages: int = 10
+    """Pages that may show a picture, at most: one on more is of a template and left out of all (OBELICS: 10); 0 for no
+    limit."""
+
+    def __post_init__(self) -> None:
+        if self.same_image_bits < -1 or self.max_pages < 0:
+            raise ValueError("same_image_bits is -1 or more, max_pages 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,10 @@ PRESETS: Mapping[str, Mapping[str, Setting]] = {
         "filters.images.max_aspect": 3.0,
         "filters.images.drop_single_colour": True,
         "filters.pages.min_images": 1,
+        "filters.images.url_words": URL_WORDS,
         "filters.pages.max_images": 0,
+        "filters.pages.same_image_bits": 16,
+        "filters.pages.max_pages": 10,
     },
     "obelics": {
         **ENGLISH,
@@ -93,13 +117,16 @@ PRESETS: Mapping[str, Mapping[str, Setting]] = {
         "filters.images.max_aspect": 2.0,
         "filters.images.drop_single_colour": False,
         "filters.pages.min_images": 1,
+        "filters.images.url_words": URL_WORDS,
         "filters.pages.max_images": 30,
+        "filters.pages.same_image_bits": 16,
+        "filters.pages.max_pages": 10,
     },
 }
 
 
 def judge_image(media: Media, rules: ImageRules) -> Refusal | None:
-    """Judge a stored picture by size, shape and colour; `None` keeps it."""
+    """Judge a stored picture by size, shape, colour and address; `None` keeps it."""
     size = f"{media.width_px}x{media.height_px} px"
     short, long = sorted((media.width_px, media.height_px))
     if short < rules.min_side_px:
@@ -110,7 +137,14 @@ def judge_image(media: Media, rules: ImageRules) -> Refusal | None:
         return Refusal(BAD_ASPECT, f"{size}, at most {rules.max_aspect:g} to 1")
     if rules.drop_single_colour and media.colour_range <= rules.single_colour_range:
         return Refusal(SINGLE_COLOUR, f"channels span {media.colour_range}, above {rules.single_colour_range} is kept")
-    return None
+    return judge_address(media.url, rules.url_words)
+
+
+def judge_address(url: str, listed: tuple[str, ...]) -> Refusal | None:
+    """Judge a picture by the words of its URL's path; `None` keeps it."""
+    path = unquote(url.partition("?")[0].partition("://")[2].partition("/")[2])
+    found = (split_words(path) | split_words(path.lower())).intersection(listed)
+    return Refusal(URL_WORD, min(found)) if found else None
 
 
 def judge_page(images: int, rules: PageRules) -> Refusal | None:

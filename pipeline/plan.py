@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.folder import Folder
 from pipeline.sources import LIST, plan_splits, web_splits
-from pipeline.stage import Job
+from pipeline.stage import Job, Stage, Unit, fingerprint, marker_name
 from pipeline.tables import Table, key_ranges
 
 ROWS_PER_UNIT = 200_000
@@ -27,6 +28,23 @@ class Totals:
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     made: dict[str, str] = field(default_factory=dict)
     facts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Totals) -> None:
+    """Add up what the units of a stage said in their done markers."""
+    for unit in units:
+        marker = folder.read_json(marker_name(stage.name, unit.name))
+        assert marker is not None, f"{stage.name} unit {unit.name} has no done marker"
+        for name, kind, reason, count in marker["counts"]:
+            totals.counts[name, kind, reason] += count
+        for directory, written in marker["tables"].items():
+            totals.rows[directory] += written["rows"]
+            totals.bytes[directory] += written["bytes"]
+        if marker["facts"]:
+            totals.facts.setdefault(stage.name, []).append(marker["facts"])
+    names = sorted(unit.name for unit in units)
+    for table in stage.writes:
+        totals.made[table.directory] = fingerprint(totals.made.get(table.directory, ""), names)
 
 
 Plan = Callable[[Totals, Job], Sequence[Any]]

@@ -33,13 +33,15 @@ from schemas.shard import manifest_from_json
 
 BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
 SPLITS = ("--set", "source.split_bytes=500000")
+EVERY_PLACE = ("--set", "filters.pages.same_image_bits=-1")
+"""Books show some pictures again; here each place of a picture counts."""
 STAGES = [
     step.stage.name
     for step in BUILD
     if step.wanted(BuildConfig()) and step.stage not in CLUSTER_STAGES and step.stage.name not in ("list", "settle")
 ]
 """The stages that a small archive goes through."""
-SHORT = ("address", "same_address", "link", "repeat", "same_repeat", "refer", "locate_videos", "place")
+SHORT = ("address", "same_address", "link", "repeat", "same_repeat", "refer", "locate_videos", "place", "template")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def sources(tmp_path_factory):
 
 def build(sources, out, *arguments, environment=None):
     """Run the command in a process of its own, as a person does."""
-    command = [sys.executable, "-m", "pipeline.cli", "build", "--out", str(out)]
+    command = [sys.executable, "-m", "pipeline.cli", "build", "--out", str(out), *EVERY_PLACE]
     for source in sources:
         command += ["--source", source]
     return subprocess.Popen(

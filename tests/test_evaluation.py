@@ -298,7 +298,7 @@ def built(tmp_path_factory):
 def test_copies_of_the_sets_are_gone_and_the_others_stay(built):
     folder, ran = built
     assert pictures_in(folder / "out", INTERLEAVED) == pictures_in(folder / "out", "pairs") == ["boat.jpg", "mill.jpg"]
-    assert ran == ["place", "select", "shard", "pair", "pair_shard"]
+    assert ran == ["place", "template", "select", "shard", "pair", "pair_shard"]
 
 
 def test_each_copy_has_its_reason_as_itself_and_wherever_it_stood(built):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -56,6 +57,39 @@ def preset(name):
 def test_an_image_is_judged_by_its_size_shape_and_colour(name, media, reason):
     refusal = judge_image(media, preset(name).images)
     assert (refusal and refusal.reason) == reason
+
+
+@pytest.mark.parametrize("name", ["m3w", "obelics"])
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("https://h.example/img/logo.png", "logo"),
+        ("https://h.example/img/site-logo_2x.png", "logo"),
+        ("https://h.example/img/siteLogo.png", "logo"),
+        ("https://h.example/ICONS/a.png", "icons"),
+        ("https://h.example/a%20Button%20b.png", "button"),
+        ("https://h.example/sprite/a.png?x=1", "sprite"),
+        ("https://h.example/img/logotype.png", None),
+        ("https://semiconductor.example/semiconductor/iconic.png", None),
+        ("https://logo.example/heron.png", None),
+        ("https://h.example/heron.png?name=logo", None),
+        ("https://h.example/sussex.jpg", None),
+        ("https://h.example", None),
+    ],
+)
+def test_an_image_is_judged_by_whole_words_of_its_path(name, url, word):
+    refusal = judge_image(replace(picture(200, 200), url=url), preset(name).images)
+    assert refusal == (Refusal(filters.URL_WORD, word) if word else None)
+
+
+def test_no_words_no_rule():
+    assert filters.judge_address("https://h.example/logo.png", ()) is None
+
+
+@pytest.mark.parametrize("name", ["m3w", "obelics"])
+def test_the_presets_leave_out_pictures_that_are_shown_again_and_those_of_templates(name):
+    pages = preset(name).pages
+    assert (pages.same_image_bits, pages.max_pages) == (16, 10)
 
 
 @pytest.mark.parametrize(

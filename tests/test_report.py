@@ -16,11 +16,12 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from pipeline import report
-from pipeline.build import ASSEMBLE, DEDUPLICATE, BuildConfig, Totals, add_totals, write_manifest
+from pipeline.build import ASSEMBLE, DEDUPLICATE, BuildConfig, write_manifest
 from pipeline.documents import write_document
 from pipeline.fetch import write_media
 from pipeline.folder import CONFIG_FILE, Folder, UserError
 from pipeline.media import MediaConfig, normalise_image
+from pipeline.plan import Totals, add_totals
 from pipeline.stage import Job, Output, Unit, gather, run_unit
 from pipeline.store import MediaStore
 from pipeline.tables import key_ranges
@@ -31,7 +32,8 @@ from schemas.media import MISSING, STORED, Media
 from schemas.page import Origin
 from schemas.shard import INDEX_SCHEMA, FunnelRow, Manifest, Shard, manifest_to_json
 
-CONFIG = with_overrides(BuildConfig(), [*ANY_TEXT, "filters.texts.quality.min_words=3"])
+ANY_PICTURE = ["filters.pages.max_pages=0", "filters.pages.same_image_bits=-1"]
+CONFIG = with_overrides(BuildConfig(), [*ANY_TEXT, *ANY_PICTURE, "filters.texts.quality.min_words=3"])
 
 
 def page(url, *items, title="", offset=0, day=1):
