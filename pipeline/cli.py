@@ -115,9 +115,7 @@ def build(**given: Any) -> None:
 @main.command()
 @job_options
 def extract(**given: Any) -> None:
-    """Read pages, or get them by a list of URLs, and write documents: text and media references in reading order.
-
-    Then find the pages that say what others say: of these nothing is fetched.
+    """Read pages, or get them by a list of URLs, and write documents; find the pages that say what others say.
 
     \b
     flamingo extract --source crawl.warc.gz --out dataset

@@ -298,8 +298,9 @@ def held_bytes(folder: Folder, table: Table, part: str, keys: KeyRange) -> int:
         parquet = pq.ParquetFile(stream)
         column = parquet.schema_arrow.get_field_index("key")
         groups = (parquet.metadata.row_group(group) for group in groups_in(parquet, keys))
-        shares = ((one.total_byte_size, share_in(one.column(column).statistics, keys)) for one in groups)
-        return math.ceil(sum(size * share for size, share in shares))
+        sizes = (one.total_byte_size * share_in(one.column(column).statistics, keys) for one in groups)
+        size: float = sum(sizes)
+        return math.ceil(size)
 
 
 def share_in(statistics: Any, keys: KeyRange) -> float:
