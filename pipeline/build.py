@@ -64,6 +64,7 @@ from pipeline.tables import (
     CAPTURES,
     DOCUMENTS,
     MEDIA,
+    NEAR_MISSES,
     PAIRS,
     PLACEMENTS,
     REFERENCES,
@@ -233,7 +234,7 @@ FETCH = (
 )
 ASSEMBLE = (
     Step(
-        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS,), place_images),
+        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS, NEAR_MISSES), place_images),
         lambda config: [config.filters.images, stamped_sets(config.filters.evaluation)],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),

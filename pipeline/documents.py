@@ -19,7 +19,7 @@ from pipeline.sources import Capture, Split, place_of, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
 from pipeline.tables import CAPTURES, DOCUMENTS, REFERENCES, VIDEO_REFERENCES
 from pipeline.web import IN_DATASET, PAGES
-from schemas.document import Document, ImageRef, Track, VideoRef, document_to_row, said_rows
+from schemas.document import Document, ImageRef, Text, Track, VideoRef, document_to_row, said_rows
 from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
 STAGE = "extract"
@@ -93,7 +93,8 @@ def write_document(document: Document, output: Output) -> None:
     row = document_to_row(document)
     size = sum(200 + len(getattr(item, "text", "")) for item in document.items)
     output.write(DOCUMENTS, row, size)
-    output.keep(STAGE, "page")
+    words = sum(len(item.text.split()) for item in document.items if isinstance(item, Text))
+    output.keep(STAGE, "page", words=words)
     capture = capture_name(document)
     for position, item in enumerate(document.items):
         if isinstance(item, ImageRef):
