@@ -25,6 +25,7 @@ from pipeline import __version__
 from pipeline.ask import ask_web
 from pipeline.assemble import place_images, select_documents
 from pipeline.clusters import BANDS, CLUSTER_STAGES, LINKS, link_bands, sign_documents
+from pipeline.datasheet import write_datasheet
 from pipeline.documents import extract_pages
 from pipeline.duplicates import (
     ADDRESSES,
@@ -316,6 +317,7 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
         for step in BUILD:
             if step.shards and step.wanted(job.config):
                 write_manifest(job, totals, step.stage.name, step.shards)
+        write_datasheet(job.folder)
     return totals
 
 

@@ -261,6 +261,27 @@ def look_at_batches(config: str, limit: int, **given: Any) -> None:
 
 
 @main.command()
+@click.argument("dataset")
+@click.option("--against", metavar="OTHER", help="Compare with another dataset: settings, funnel, samples.")
+@click.option("--dropped", metavar="RULE", help="Write what a rule dropped (or near_miss) as a page to look at.")
+@click.option("--out", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="The page, for --dropped.")
+@click.option("--limit", type=click.IntRange(1, 10_000), help="Things to show of --dropped.  [default: 200]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def report(dataset: str, against: str | None, dropped: str | None, **given: Any) -> None:
+    """Say what went into a dataset, what each rule took, what is in it, and which safety steps did not run.
+
+    \b
+    flamingo report dataset
+    flamingo report dataset --against dataset-obelics
+    flamingo report dataset --dropped too_small --out gallery.html
+    flamingo report dataset --dropped near_evaluation_set --out copies.html --limit 50
+    """
+    from pipeline.reporting import run_report
+
+    run_report(dataset, against, dropped, **given)
+
+
+@main.command()
 @click.argument("url")
 @click.option("--dataset", "-d", required=True, help="Dataset folder.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
