@@ -11,21 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pipeline.documents import count_words, words_of
 from pipeline.duplicates import BOILERPLATE, REPEATED_PARAGRAPH, paragraph_key
-from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
+from pipeline.evaluation import EvaluationSets, Match, find_copy, hold_sets
 from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_image, judge_page
+from pipeline.funnel import NEAR_MISSES as MISSES
 from pipeline.language import judge_language
 from pipeline.quality import judge_texts
 from pipeline.refer import PAGE_REJECTED, at_position, staying
 from pipeline.repeats import SHOWN, TEMPLATES, picture_name, same_in_page, template_in_page
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.tables import MEDIA, PLACEMENTS, REFERENCES, SAMPLES
+from pipeline.tables import MEDIA, NEAR_MISSES, PLACEMENTS, REFERENCES, SAMPLES
 from pipeline.urls import host_of
 from pipeline.word_lists import hold_flagged
 from schemas.document import Document, ImageRef, Item, Text
 from schemas.media import STORED, Media, media_from_row
-from schemas.page import Refusal, Rejected, origin_to_row
+from schemas.page import Refusal, Rejected, origin_to_row, rejected_to_row
 
 PLACE, SELECT = "place", "select"
 EVALUATION = "evaluation"
@@ -42,7 +44,7 @@ def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
         verdict = judge(found, sets, output)
         for reference in references:
             names = {"key": reference["document"], "position": reference["position"], "url": reference["url"]}
-            output.write(PLACEMENTS, names | verdict)
+            output.write(PLACEMENTS, names | {"bytes": found.stored_bytes if found else 0} | verdict)
             if not verdict["reason"]:
                 output.write(SHOWN, {"key": picture_name(verdict["sha256"]) + reference["document"]}, 64)
 
@@ -73,12 +75,21 @@ def judge_copy(media: Media, sets: EvaluationSets | None, output: Output) -> Ref
     if sets is None:
         return None
     match = find_copy(media, sets, output.job.config.filters.evaluation)
-    if match is None:
-        output.keep(EVALUATION, "image url")
+    if match is None or match.near_miss:
+        output.keep(EVALUATION, "image url", bytes=media.stored_bytes)
+        if match is not None:
+            note_near_miss(media, match, output)
         return None
-    refusal = match.refusal()
-    output.reject(Rejected(EVALUATION, refusal.reason, "image url", media.url, detail=refusal.detail), match.set)
-    return refusal
+    found = Rejected(EVALUATION, match.reason, "image url", media.url, detail=match.detail)
+    output.reject(found, match.set, bytes=media.stored_bytes)
+    return match.refusal()
+
+
+def note_near_miss(media: Media, match: Match, output: Output) -> None:
+    """Write down an image that is kept and nearly a copy, and count it for its set."""
+    output.counts[EVALUATION, f"image url {MISSES}", match.set] += 1
+    row = rejected_to_row(Rejected(EVALUATION, match.reason, "image url", media.url, detail=match.detail))
+    output.write(NEAR_MISSES, row)
 
 
 def select_documents(unit: Unit, inputs: Inputs, output: Output) -> None:
@@ -109,20 +120,21 @@ def select_document(
     dropped = {position: row for position, row in placed.items() if row["reason"]}
     for position, row in sorted(dropped.items()):
         image = Rejected("filter_images", row["reason"], "image", row["url"], document.url, row["detail"])
-        output.reject(at_position(image, position))
+        output.reject(at_position(image, position), bytes=row["bytes"])
     kept = {position: row for position, row in placed.items() if not row["reason"]}
-    output.keep("filter_images", "image", len(kept))
+    stored_bytes = sum(row["bytes"] for row in kept.values())
+    output.keep("filter_images", "image", len(kept), bytes=stored_bytes)
     document, refusal = judge_document(document, len({row["url"] for row in kept.values()}), repeated, output)
     if refusal is not None:
         why = refusal.reason
-        output.reject(Rejected(SELECT, why, "page", document.url, detail=refusal.detail, origin=document.origin))
+        page = Rejected(SELECT, why, "page", document.url, detail=refusal.detail, origin=document.origin)
+        output.reject(page, images=len(kept), words=words_of(document), bytes=stored_bytes)
         for position, row in sorted(kept.items()):
             image = Rejected(SELECT, PAGE_REJECTED, "image", row["url"], document.url, why)
-            output.reject(at_position(image, position))
+            output.reject(at_position(image, position), bytes=row["bytes"])
         return
-    output.keep(SELECT, "page")
-    output.keep(SELECT, "image", len(kept))
-    output.keep(SELECT, "image bytes", sum(row["location"]["length"] for row in kept.values()))
+    output.keep(SELECT, "page", images=len(kept), words=words_of(document), bytes=stored_bytes)
+    output.keep(SELECT, "image", len(kept), bytes=stored_bytes)
     sample = sample_row(document, kept)
     output.write(SAMPLES, sample, 512 + sum(len(item["text"] or "") + 64 for item in sample["items"]))
 
@@ -146,8 +158,9 @@ def judge_document(
     dropped = boilerplate | {places[place]: why for place, why in verdict.dropped}
     for place, why in sorted(dropped.items()):
         said = Rejected("filter_texts", why.reason, "paragraph", document.url, document.url, why.detail)
-        output.reject(at_position(said, place))
-    output.keep("filter_texts", "paragraph", len(verdict.kept))
+        output.reject(at_position(said, place), words=count_words(document.items[place]))
+    kept_words = sum(count_words(document.items[places[place]]) for place in verdict.kept)
+    output.keep("filter_texts", "paragraph", len(verdict.kept), words=kept_words)
     if dropped:
         # Positions of images stay what they are: what is left out is an empty text, which no sample shows.
         items = tuple(Text("") if place in dropped else item for place, item in enumerate(document.items))

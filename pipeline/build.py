@@ -26,6 +26,7 @@ from pipeline import __version__
 from pipeline.ask import ask_web
 from pipeline.assemble import place_images, select_documents
 from pipeline.clusters import BANDS, CLUSTER_STAGES, LINKS, link_bands, sign_documents
+from pipeline.datasheet import write_datasheet
 from pipeline.documents import extract_pages
 from pipeline.duplicates import (
     ADDRESSES,
@@ -68,6 +69,7 @@ from pipeline.tables import (
     DOCUMENTS,
     HEADS,
     MEDIA,
+    NEAR_MISSES,
     PAIRS,
     PLACEMENTS,
     REFERENCES,
@@ -242,7 +244,7 @@ FETCH = (
 )
 ASSEMBLE = (
     Step(
-        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS, SHOWN), place_images),
+        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS, SHOWN, NEAR_MISSES), place_images),
         lambda config: [config.filters.images, stamped_sets(config.filters.evaluation)],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
@@ -330,6 +332,7 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
         for step in BUILD:
             if step.shards and step.wanted(job.config):
                 write_manifest(job, totals, step.stage.name, step.shards)
+        write_datasheet(job.folder)
     return totals
 
 

@@ -12,7 +12,6 @@ from pipeline.learn import TRAIN_HELP, train_options
 from pipeline.talk import Prompted, lines, prompt_options, talk_options, tell, train_extra
 
 PRESETS = ("m3w", "obelics")
-SHOWN_ROWS = 16
 
 
 class OneLineErrors(click.Group):
@@ -238,18 +237,11 @@ def inspect(path: str | None, key: str | None, batches: str | None, limit: int |
         look_at_batches(str(batches), limit or 1, **given)
 
 
-def look_at_batches(config: str, limit: int, rows: int | None, out: str | None, as_json: bool) -> None:
-    """Show the first steps of a loader: as a page, as JSON lines, or in the terminal."""
-    import os
-    from functools import partial
-    from itertools import islice
-
-    from rich.console import Console
-
-    from pipeline.command import write_pieces
-    from pipeline.drawing import choose_drawing, draw
+def look_at_batches(config: str, limit: int, **given: Any) -> None:
+    """Show the first steps of a loader."""
+    from pipeline.batches import Ways, show_steps
     from pipeline.folder import UserError
-    from pipeline.report import json_line, printable, refused
+    from pipeline.report import refused
 
     try:
         from flamingo_model.config import read_config
@@ -261,28 +253,32 @@ def look_at_batches(config: str, limit: int, rows: int | None, out: str | None, 
         if error.name is None or error.name.startswith("flamingo_model"):
             raise
         raise UserError(f"--batches needs {error.name}: pip install 'flamingo-data[train]'") from None
-    console = Console()
-    way = choose_drawing(console, os.environ)
-    safe = partial(printable, one_line=False)
-
-    def clean(text: str) -> str:
-        return safe(text).encode(console.encoding, "backslashreplace").decode(console.encoding)
-
     try:
         with Loader(read_config(config)) as loader:
-            steps = islice(loader, limit)
-            if out:
-                write_pieces(out, page(steps, loader.tokenizer, f"batches of {config}", safe, rows or SHOWN_ROWS))
-            elif as_json:
-                for row in rows_json(steps, loader.tokenizer, rows):
-                    click.echo(json_line(row))
-            else:
-                drawn = None if way == "line" else partial(draw, way=way, console=console)
-                show_batches(steps, loader.tokenizer, console, clean, drawn, rows or SHOWN_ROWS)
-            for (dataset, reason), count in loader.stats.skipped.items():
-                click.echo(f"skipped: {dataset} {reason} {count:,}", err=True)
+            show_steps(loader, Ways(page, rows_json, show_batches), f"batches of {config}", limit, **given)
     except DataError as error:
         raise refused(str(error)) from None
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--against", metavar="OTHER", help="Compare with another dataset: settings, funnel, samples.")
+@click.option("--dropped", metavar="RULE", help="Write what a rule dropped (or near_miss) as a page to look at.")
+@click.option("--out", "-o", metavar="FILE", type=click.Path(dir_okay=False), help="The page, for --dropped.")
+@click.option("--limit", type=click.IntRange(1, 10_000), help="Things to show of --dropped.  [default: 200]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def report(dataset: str, against: str | None, dropped: str | None, **given: Any) -> None:
+    """Say what went into a dataset, what each rule took, what is in it, and which safety steps did not run.
+
+    \b
+    flamingo report dataset
+    flamingo report dataset --against dataset-obelics
+    flamingo report dataset --dropped too_small --out gallery.html
+    flamingo report dataset --dropped near_evaluation_set --out copies.html --limit 50
+    """
+    from pipeline.reporting import run_report
+
+    run_report(dataset, against, dropped, **given)
 
 
 @main.command()

@@ -17,7 +17,7 @@ from pipeline.sources import Capture, Split, place_of, read_split
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit, fingerprint
 from pipeline.tables import CAPTURES, DOCUMENTS
 from pipeline.web import IN_DATASET, PAGES
-from schemas.document import Document, ImageRef, document_to_row
+from schemas.document import Document, ImageRef, Item, Text, document_to_row
 from schemas.page import Page, Refusal, Rejected, key_of, origin_to_row
 
 STAGE = "extract"
@@ -87,7 +87,17 @@ def write_document(document: Document, output: Output) -> None:
         document = without_images(document, refusal, output)
     size = sum(200 + len(getattr(item, "text", "")) for item in document.items)
     output.write(DOCUMENTS, document_to_row(document), size)
-    output.keep(STAGE, "page")
+    output.keep(STAGE, "page", words=words_of(document))
+
+
+def words_of(document: Document) -> int:
+    """Count the words of a document's text, all that stands between white space."""
+    return sum(map(count_words, document.items))
+
+
+def count_words(item: Item) -> int:
+    """Count the words of an item; only texts have any."""
+    return len(item.text.split()) if isinstance(item, Text) else 0
 
 
 def capture_name(document: Document) -> str:

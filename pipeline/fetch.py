@@ -103,7 +103,7 @@ def write_media(media: Media, stage: str, output: Output) -> None:
     """Write what became of an image URL, and its rejection if it was one."""
     output.write(MEDIA, media_to_row(media))
     if media.status == STORED:
-        output.keep(stage, "image url")
+        output.keep(stage, "image url", bytes=media.stored_bytes)
     else:
         output.reject(Rejected(stage, media.reason, "image url", media.url, detail=media.detail, origin=media.source))
 

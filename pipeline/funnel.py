@@ -23,6 +23,9 @@ FUNNEL = {
 STAGES = tuple(stage for stages in FUNNEL.values() for stage in stages)
 KINDS = ("record", "page", "paragraph", "image url", "image", "video", "track", "clip")
 """What is counted in the funnel; other counts are sizes."""
+NEAR_MISSES = "near misses"
+UNITS = ("images", "words", "bytes", NEAR_MISSES)
+"""What sizes are counted in, as `KIND UNIT`."""
 
 
 def funnel(totals: Totals, kinds_of_shards: Iterable[str] = FUNNEL) -> tuple[FunnelRow, ...]:
@@ -31,7 +34,14 @@ def funnel(totals: Totals, kinds_of_shards: Iterable[str] = FUNNEL) -> tuple[Fun
     rows = []
     for stage, kind in sorted({key[:2] for key in totals.counts}, key=lambda k: (STAGES.index(k[0]), k[1])):
         if kind in KINDS and stage in shown:
-            reasons = {reason: n for (s, k, reason), n in sorted(totals.counts.items()) if (s, k) == (stage, kind)}
+            reasons = counted(totals, stage, kind)
             kept = reasons.pop("", 0)
-            rows.append(FunnelRow(stage, kind, kept + sum(reasons.values()), kept, reasons))
+            sizes = {unit: counted(totals, stage, f"{kind} {unit}") for unit in UNITS}
+            known = {unit: found for unit, found in sizes.items() if found}
+            rows.append(FunnelRow(stage, kind, kept + sum(reasons.values()), kept, reasons, known))
     return tuple(rows)
+
+
+def counted(totals: Totals, stage: str, kind: str) -> dict[str, int]:
+    """Give the counts of a kind in a stage by reason, in the order of their names."""
+    return {reason: n for (s, k, reason), n in sorted(totals.counts.items()) if (s, k) == (stage, kind)}

@@ -123,11 +123,11 @@ def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
         chosen = choose(candidates, media, config, sets)
         if isinstance(chosen, Refusal):
             url, page = candidates[0]["url"], candidates[0]["page_url"]
-            output.reject(Rejected(PAIR, chosen.reason, "image", url, page, chosen.detail))
+            refused = Rejected(PAIR, chosen.reason, "image", url, page, chosen.detail)
+            output.reject(refused, bytes=media.stored_bytes)
         else:
-            output.keep(PAIR, "image")
-            output.keep(PAIR, "image bytes", media.stored_bytes)
             row = pair_row(chosen, candidates, media)
+            output.keep(PAIR, "image", bytes=media.stored_bytes, words=len(row["text"].split()))
             output.write(PAIRS, row, 1024 + sum(len(text["text"]) for text in row["texts"]))
 
 
@@ -154,8 +154,8 @@ def choose(
     if refusal is not None:
         return refusal
     match = find_copy(media, sets, config.filters.evaluation)
-    if match is not None:
-        return match.refusal()
+    if match is not None and (copy := match.refusal()):
+        return copy
     texts = [row for row in candidates if row["text"]]
     if not texts:
         return Refusal(NO_TEXT)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from pipeline.documents import capture_name, newest_first
+from pipeline.documents import capture_name, newest_first, words_of
 from pipeline.duplicates import ALIKE, NEAR, OLDER
 from pipeline.fetch import Rows, by_key
 from pipeline.stage import Inputs, Output, Unit
@@ -63,11 +63,17 @@ def staying(inputs: Inputs, *others: Table) -> Iterator[tuple[Document, tuple[Ro
 def reject_document(document: Document, refusal: Refusal, output: Output) -> None:
     """Say why a page is dropped, for itself and each image and video of it."""
     why = refusal.reason
-    output.reject(Rejected(REFER, why, "page", document.url, detail=refusal.detail, origin=document.origin))
+    page = Rejected(REFER, why, "page", document.url, detail=refusal.detail, origin=document.origin)
+    output.reject(page, images=count_images(document), words=words_of(document))
     for position, item in enumerate(document.items):
         if isinstance(item, ImageRef | VideoRef):
             kind = "image" if isinstance(item, ImageRef) else FILM
             output.reject(at_position(Rejected(REFER, PAGE_REJECTED, kind, item.url, document.url, why), position))
+
+
+def count_images(document: Document) -> int:
+    """Count the places of a document that refer to an image."""
+    return sum(isinstance(item, ImageRef) for item in document.items)
 
 
 def at_position(rejected: Rejected, position: int) -> Rejected:
@@ -79,7 +85,7 @@ def at_position(rejected: Rejected, position: int) -> Rejected:
 def write_references(document: Document, output: Output) -> None:
     """Write that a document stays, and each image and video that it refers to."""
     key = document.key
-    output.keep(REFER, "page")
+    output.keep(REFER, "page", images=count_images(document), words=words_of(document))
     output.write(STAYING, {"key": key, "capture": capture_name(document)}, 64)
     for position, item in enumerate(document.items):
         if isinstance(item, ImageRef):

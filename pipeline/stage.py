@@ -99,15 +99,22 @@ class Output:
             writer = self.writers[table.directory] = PartWriter(self.folder, table, prefix)
         writer.add(row, size)
 
-    def keep(self, stage: str, kind: str, count: int = 1) -> None:
-        """Count something that a rule or stage let through."""
-        self.counts[stage, kind, ""] += count
+    def keep(self, stage: str, kind: str, count: int = 1, **sizes: int) -> None:
+        """Count something that a rule or stage let through, and how large it is: `words`, `bytes`, `images`."""
+        self.count(stage, kind, "", count, sizes)
 
-    def reject(self, rejected: Rejected, group: str = "") -> None:
+    def reject(self, rejected: Rejected, group: str = "", **sizes: int) -> None:
         """Write down something that was dropped, and count it under its reason, or under `REASON: GROUP`."""
         reason = f"{rejected.reason}: {group}" if group else rejected.reason
-        self.counts[rejected.stage, rejected.kind, reason] += 1
+        self.count(rejected.stage, rejected.kind, reason, 1, sizes)
         self.write(REJECTED, rejected_to_row(rejected), 256 + len(rejected.detail))
+
+    def count(self, stage: str, kind: str, reason: str, count: int, sizes: Mapping[str, int]) -> None:
+        """Count under a reason, and each size under the kind `KIND UNIT`."""
+        self.counts[stage, kind, reason] += count
+        for unit, size in sizes.items():
+            if size:
+                self.counts[stage, f"{kind} {unit}", reason] += size
 
     def commit(self) -> None:
         """Write what is left and the marker that says so."""

@@ -138,11 +138,16 @@ PLACEMENTS = Table(
             ("format", pa.string()),
             ("width_px", pa.int32()),
             ("height_px", pa.int32()),
+            ("bytes", pa.int64()),
             ("location", ORIGIN_TYPE),
         ]
     ),
 )
-"""What stands at a position of a document (`key`): the stored image, or the reason why there is none."""
+"""What stands at a position of a document (`key`): the stored image, or the reason why there is none. `bytes` are
+those of the store, 0 where it has none."""
+
+NEAR_MISSES = Table("work/near_misses", REJECTED_SCHEMA)
+"""Images that are kept and look a little like one of an evaluation set, in the form of what is rejected."""
 
 IMAGE_TYPE = pa.struct(
     [

@@ -216,8 +216,7 @@ def write_captioned(unit: Unit, inputs: Inputs, output: Output) -> None:
                 where = f"{clip['start_s']:g} to {clip['end_s']:g} s"
                 output.reject(Rejected(CLIP, NO_TEXT, "clip", pages[0]["url"], pages[0]["page_url"], where))
                 continue
-            output.keep(CLIP, "clip")
-            output.keep(CLIP, "clip bytes", sum(part["location"]["length"] for part in clip["parts"]))
+            output.keep(CLIP, "clip", bytes=sum(part["location"]["length"] for part in clip["parts"]))
             size = 1024 + 256 * len(clip["parts"]) + sum(len(said.text) for said in texts)
             output.write(VIDEOS, video_row(pages[0], clip, chosen, texts), size)
 

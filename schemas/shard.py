@@ -101,13 +101,18 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class FunnelRow:
-    """What a stage was given and what it let through; `rejected` counts by reason."""
+    """What a stage was given and what it let through; `rejected` counts by reason.
+
+    `sizes` says how large that was, by unit (`words`, `bytes`, `images`) and reason; what was kept stands under "".
+    The unit `near misses` counts by evaluation set.
+    """
 
     stage: str
     kind: str
     seen: int
     kept: int
     rejected: dict[str, int]
+    sizes: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from pipeline.evaluation import (
     NEAR_EVALUATION_SET,
     EvaluationRules,
     EvaluationSets,
+    Match,
     find_copy,
     hold_sets,
     load_sets,
@@ -204,6 +205,26 @@ def test_what_is_no_index_is_told_in_one_line_before_anything_is_done(tmp_path, 
             assert not (tmp_path / "out").exists()
 
 
+def test_a_near_miss_is_told_and_kept():
+    look = hash_picture(picture(1))
+    sets = EvaluationSets([("a", "x", digest(b"x"), look)])
+    for bits, near_miss in ((47, False), (48, True), (58, True)):
+        found = sets.find([], turned(look, bits), RULES)
+        assert found == Match("a", "x", bits, near_miss)
+        assert (found.refusal() is None) == near_miss
+        assert (found.reason, found.detail) == (
+            "near_miss" if near_miss else NEAR_EVALUATION_SET,
+            f"a: x, {bits} bits apart",
+        )
+    assert sets.find([], turned(look, 59), RULES) is None
+    assert sets.find([], turned(look, 48), EvaluationRules(near_miss_bits=0)) is None
+    assert (
+        sets.find([], turned(look, 255), EvaluationRules(max_bits=200, near_miss_bits=99, mirrored=False)) is not None
+    )
+    with pytest.raises(ValueError, match="near_miss_bits is 0 or more"):
+        EvaluationRules(near_miss_bits=-1)
+
+
 # A build.
 
 HOST = "https://site.example"
@@ -324,7 +345,9 @@ def test_the_report_counts_copies_by_set(built):
     manifests = read_manifests(out)
     by_set = {"in_evaluation_set: val": 1, "near_evaluation_set: test": 1, "near_evaluation_set: val": 1}
     for manifest in manifests.values():
-        assert FunnelRow("evaluation", "image url", 5, 2, by_set) in manifest.funnel
+        (row,) = (row for row in manifest.funnel if row.stage == "evaluation")
+        sizes = {"bytes": {name: row.sizes["bytes"][name] for name in ("", *by_set)}}
+        assert row == FunnelRow("evaluation", "image url", 5, 2, by_set, sizes)
     console = Console(file=io.StringIO(), width=120)
     print_summary(console, manifests[INTERLEAVED], out)
     assert "1 near_evaluation_set: val" in console.file.getvalue()

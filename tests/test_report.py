@@ -283,7 +283,14 @@ def test_a_manifest_in_json():
         "samples": 3,
         "bytes": 1_500_000,
         "funnel": [
-            {"stage": row.stage, "kind": row.kind, "seen": row.seen, "kept": row.kept, "rejected": row.rejected}
+            {
+                "stage": row.stage,
+                "kind": row.kind,
+                "seen": row.seen,
+                "kept": row.kept,
+                "rejected": row.rejected,
+                "sizes": {},
+            }
             for row in FUNNEL
         ],
     }
