@@ -16,10 +16,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+from schemas.document import Document, ImageRef, Item, Text
 
 MAIL, PHONE, CARD, IP = "mail", "phone", "card", "ip"
 PLACEHOLDERS: Mapping[str, str] = {MAIL: "<EMAIL>", CARD: "<CARD>", IP: "<IP_ADDRESS>", PHONE: "<PHONE>"}
@@ -70,15 +72,30 @@ class Masker:
         self.counts.update(counts)
         return masked
 
-    def said(self, texts: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
-        """Mask rows of `SAID_TYPE`."""
-        return [{"kind": said["kind"], "text": self(said["text"])} for said in texts]
+    def each(self, texts: Iterable[str]) -> dict[str, str]:
+        """Mask texts, each of them once; gives the masked by the plain ones."""
+        return {text: self(text) for text in dict.fromkeys(texts)}
 
     def tell(self, stage: str, counts: Counter[tuple[str, str, str]]) -> None:
         """Add what was masked to the counts of a unit. No row tells what it was: that would keep it."""
         for kind, count in self.counts.items():
             counts[stage, COUNTED[kind], MASKED] += count
         self.counts.clear()
+
+
+def mask_document(document: Document, masker: Masker, shown: Container[int]) -> Document:
+    """Mask the texts of a document; of its pictures, those at the positions that are `shown`."""
+    if not masker.kinds:
+        return document
+    items: list[Item] = []
+    for position, item in enumerate(document.items):
+        if isinstance(item, Text):
+            items.append(Text(masker(item.text)))
+        elif isinstance(item, ImageRef) and position in shown:
+            items.append(replace(item, alt=masker(item.alt), caption=masker(item.caption)))
+        else:
+            items.append(item)
+    return replace(document, title=masker(document.title), author=masker(document.author), items=tuple(items))
 
 
 def replace_found(pattern: re.Pattern[str], text: str, placeholder: str, holds: Any) -> tuple[str, int]:

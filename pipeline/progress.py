@@ -17,6 +17,7 @@ STAGES = (
     *("list", "settle", "extract", "address", "same_address", "sign", "link"),
     *(f"star_{turn}" for turn in range(1, 13)),
     *("cluster", "repeat", "same_repeat", "locate", "normalise", "locate_videos", "decode_videos"),
+    *("list_pictures", "score"),
     *("place", "select", "shard", "texts", "count", "pair", "pair_shard", "clip", "video_shard"),
 )
 PLAIN_EVERY_S = 10.0

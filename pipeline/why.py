@@ -30,6 +30,7 @@ from pipeline.folder import CONFIG_FILE, Folder
 from pipeline.funnel import STAGES
 from pipeline.inspect import keys_of
 from pipeline.report import INDEX, MANIFEST_FILE, counted, json_line, reading, refused, say
+from pipeline.score import SCORES
 from pipeline.tables import DOCUMENTS, MEDIA, REFERENCES, REJECTED, Table, iter_rows, parts_of
 from schemas.document import Document, ImageRef, Text, VideoRef, document_from_row
 from schemas.media import STORED, Media, media_from_row
@@ -107,6 +108,7 @@ class Story:
     place: Place | None
     images: tuple[Use, ...]
     media: Media | None
+    scores: tuple[tuple[str, float | None], ...]
     references: int
     pages: tuple[Use, ...]
 
@@ -158,6 +160,7 @@ def story_of(key: str, folder: Folder) -> Story | None:
         place=place_of(row),
         images=tuple(images_of(folder, documents[0], row)) if documents else (),
         media=media,
+        scores=tuple(sorted((row["model"], row["score"]) for row in rows_of(folder, SCORES, [key]))),
         references=references,
         pages=tuple(sorted(pages, key=lambda use: not use.part)[:MAX_LISTED]),
     )
@@ -339,6 +342,8 @@ def print_story(story: Story, as_json: bool, console: Console) -> None:
         say(console, f"✓ extract: {', '.join(filter(None, facts))} - {capture.title}", "green")
         say(console, f"  from {capture.origin.file} at byte {capture.origin.offset}", "dim")
     print_media(story.media, console)
+    for model, score in story.scores:
+        say(console, f"✓ score: {model} {score:.6g}" if score is not None else f"? score: {model} has none", "green")
     print_rejections(story, console)
     if story.place:
         place = story.place
