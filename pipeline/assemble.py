@@ -1,8 +1,9 @@
 """The assemble job, before the shards: documents × media → samples without their bytes.
 
-place    references × media, by URL: the image rules, the evaluation sets → what stands at each position of a document
+place    references × media × scores, by URL: the image rules, the evaluation sets, the thresholds of scores
+         → what stands at each position of a document
 template by picture: those that many pages show → by document (see `repeats`)
-select   documents that stay × placements × templates, by document: page and text rules → samples
+select   documents that stay × placements × templates, by document: page and text rules, personal data masked → samples
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_image, judge_page
 from pipeline.funnel import NEAR_MISSES as MISSES
 from pipeline.language import judge_language
+from pipeline.privacy import Masker, mask_document
 from pipeline.quality import judge_texts
 from pipeline.refer import PAGE_REJECTED, at_position, staying
 from pipeline.repeats import SHOWN, TEMPLATES, picture_name, same_in_page, template_in_page
+from pipeline.score import SCORES, judge_scores, scores_of
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import MEDIA, NEAR_MISSES, PLACEMENTS, REFERENCES, SAMPLES
 from pipeline.urls import host_of
 from pipeline.word_lists import hold_flagged
 from schemas.document import Document, ImageRef, Item, Text
-from schemas.media import STORED, Media, media_from_row
+from schemas.media import STORED, Media, media_from_row, score_rows
 from schemas.page import Refusal, Rejected, origin_to_row, rejected_to_row
 
-PLACE, SELECT = "place", "select"
+PLACE, SELECT, MASK = "place", "select", "mask"
 EVALUATION = "evaluation"
 NO_MEDIA_ROW = "not_asked_for"
 
@@ -39,9 +42,9 @@ Placement = Mapping[str, Any]
 def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Judge each image of a key range by its rules, and say so at every place that refers to it."""
     sets = hold_sets(output.job.config.filters.evaluation)
-    for references, rows in by_key(inputs, REFERENCES.directory, MEDIA.directory):
+    for references, rows, scores in by_key(inputs, REFERENCES.directory, MEDIA.directory, SCORES.directory):
         found = media_from_row(rows[0]) if rows else None
-        verdict = judge(found, sets, output)
+        verdict = judge(found, sets, output, scores)
         for reference in references:
             names = {"key": reference["document"], "position": reference["position"], "url": reference["url"]}
             output.write(PLACEMENTS, names | {"bytes": found.stored_bytes if found else 0} | verdict)
@@ -49,13 +52,15 @@ def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
                 output.write(SHOWN, {"key": picture_name(verdict["sha256"]) + reference["document"]}, 64)
 
 
-def judge(media: Media | None, sets: EvaluationSets | None, output: Output) -> dict[str, Any]:
-    """Give an image's reason to be left out, or its place in the store."""
+def judge(media: Media | None, sets: EvaluationSets | None, output: Output, scores: Rows = ()) -> dict[str, Any]:
+    """Give an image's reason to be left out, or its place in the store and its scores."""
     if media is None:
         return {"reason": NO_MEDIA_ROW, "detail": ""}
     if media.status != STORED:
         return {"reason": media.reason, "detail": media.detail}
-    refusal = judge_image(media, output.job.config.filters.images) or judge_copy(media, sets, output)
+    config = output.job.config
+    refusal = judge_image(media, config.filters.images) or judge_copy(media, sets, output)
+    refusal = refusal or judge_scores(scores, config.scores)
     if refusal is not None:
         return {"reason": refusal.reason, "detail": refusal.detail}
     return {
@@ -67,6 +72,7 @@ def judge(media: Media | None, sets: EvaluationSets | None, output: Output) -> d
         "width_px": media.stored_width_px,
         "height_px": media.stored_height_px,
         "location": origin_to_row(media.location),
+        "scores": score_rows(scores_of(scores)),
     }
 
 
@@ -135,7 +141,9 @@ def select_document(
         return
     output.keep(SELECT, "page", images=len(kept), words=words_of(document), bytes=stored_bytes)
     output.keep(SELECT, "image", len(kept), bytes=stored_bytes)
-    sample = sample_row(document, kept)
+    masker = Masker(output.job.config.privacy)
+    sample = sample_row(mask_document(document, masker, kept), kept)
+    masker.tell(MASK, output.counts)
     output.write(SAMPLES, sample, 512 + sum(len(item["text"] or "") + 64 for item in sample["items"]))
 
 
@@ -185,6 +193,7 @@ def sample_row(document: Document, kept: Mapping[int, Placement]) -> dict[str, A
         if isinstance(item, ImageRef) and position in kept and item.url not in images:
             row = kept[position]
             known = {name: row[name] for name in ("sha256", "phash", "format", "width_px", "height_px", "location")}
+            known["scores"] = row.get("scores")
             images[item.url] = {"url": item.url, "alt": item.alt, "caption": item.caption} | known
     numbers = {url: index for index, url in enumerate(images)}
     return {

@@ -5,8 +5,9 @@
                         documents × duplicates → references of the pages that stay
     flamingo fetch      references × captures → the web → ledger; references × captures × ledger → wanted → media
                         video references × captures → the web → ... → clips and cues
-    flamingo assemble   references × media → placements × documents that stay → samples → interleaved shards
-                        documents → texts → candidates × media → pairs → pair shards
+    flamingo assemble   media → pictures × models → scores
+                        references × media × scores → placements × documents that stay → samples → shards
+                        documents → texts → candidates × media × scores → pairs → pair shards
                         video references × clips × cues → videos → video shards
     flamingo build      all three
 
@@ -46,7 +47,6 @@ from pipeline.evaluation import stamped as stamped_sets
 from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
 from pipeline.filters import FiltersConfig, PageRules
-from pipeline.folder import Folder
 from pipeline.funnel import funnel
 from pipeline.kinds import KINDS, PAIR_KIND, VIDEO_KIND
 from pipeline.lists import list_pages, settle_pages
@@ -57,12 +57,23 @@ from pipeline.pair_rules import NONE, PairConfig
 from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
 from pipeline.plan import Plan, Totals, add_totals, by_any_rows, by_list, by_rows, by_shard, by_split
 from pipeline.politeness import FetchConfig
+from pipeline.privacy import PrivacyConfig
 from pipeline.refer import STAYING, refer_documents
 from pipeline.repeats import SHOWN, TEMPLATES, settle_templates
 from pipeline.rights import RightsConfig
+from pipeline.score import (
+    PICTURES,
+    PICTURES_PER_UNIT,
+    SCORES,
+    ScoreConfig,
+    list_pictures,
+    score_pictures,
+    stamped_models,
+)
 from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
 from pipeline.sources import SourceConfig
-from pipeline.stage import Execute, Job, Stage, Unit, fingerprint, marker_name
+from pipeline.stage import Execute, Job, Stage, Unit, fingerprint
+from pipeline.stale import finished, remove_stale
 from pipeline.tables import (
     ASKED,
     CAPTURES,
@@ -73,7 +84,6 @@ from pipeline.tables import (
     PAIRS,
     PLACEMENTS,
     REFERENCES,
-    REJECTED,
     SAMPLES,
     VIDEO_REFERENCES,
     VIDEOS,
@@ -86,7 +96,7 @@ from pipeline.word_lists import stamp_flagged
 from schemas import SCHEMA_VERSION
 from schemas.asked import IMAGE, PAGE, VIDEO
 from schemas.config import to_tree
-from schemas.shard import Manifest, Shard, index_name, manifest_name, manifest_to_json
+from schemas.shard import Manifest, Shard, manifest_name, manifest_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,12 @@ class BuildConfig:
     """How the web is asked for what the sources do not hold."""
     media: MediaConfig = field(default_factory=MediaConfig)
     """How images are checked and stored."""
+    scores: ScoreConfig = field(default_factory=ScoreConfig)
+    """Which models score the pictures, and which scores are kept."""
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     """Which images and pages are kept."""
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    """What of people's data is masked."""
     pairs: PairConfig = field(default_factory=PairConfig)
     """Whether and how pictures and their texts are written as pairs."""
     videos: VideoConfig = field(default_factory=VideoConfig)
@@ -129,6 +143,11 @@ def always(config: BuildConfig) -> bool:
 def writes_pairs(config: BuildConfig) -> bool:
     """Tell whether pairs are wanted."""
     return config.pairs.preset != NONE
+
+
+def scores_pictures(config: BuildConfig) -> bool:
+    """Tell whether pictures are scored."""
+    return bool(config.scores.models)
 
 
 def writes_videos(config: BuildConfig) -> bool:
@@ -242,10 +261,24 @@ FETCH = (
         wanted=writes_videos,
     ),
 )
+SCORE = (
+    Step(
+        Stage("list_pictures", (MEDIA,), (PICTURES,), list_pictures),
+        lambda config: [],
+        by_rows(MEDIA.directory),
+        wanted=scores_pictures,
+    ),
+    Step(
+        Stage("score", (PICTURES,), (SCORES,), score_pictures),
+        lambda config: [stamped_models(config.scores)],
+        by_rows(PICTURES.directory, rows_per_unit=PICTURES_PER_UNIT),
+        wanted=scores_pictures,
+    ),
+)
 ASSEMBLE = (
     Step(
-        Stage("place", (REFERENCES, MEDIA), (PLACEMENTS, SHOWN, NEAR_MISSES), place_images),
-        lambda config: [config.filters.images, stamped_sets(config.filters.evaluation)],
+        Stage("place", (REFERENCES, MEDIA, SCORES), (PLACEMENTS, SHOWN, NEAR_MISSES), place_images),
+        lambda config: [config.filters.images, stamped_sets(config.filters.evaluation), config.scores],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
     Step(
@@ -257,6 +290,7 @@ ASSEMBLE = (
     Step(
         Stage("select", (DOCUMENTS, STAYING, PLACEMENTS, BOILERPLATE, TEMPLATES), (SAMPLES,), select_documents),
         lambda config: [
+            config.privacy,
             config.filters.pages,
             config.filters.language,
             replace(config.filters.texts, flagged_words=stamp_flagged(config.filters.texts.flagged_words)),
@@ -282,8 +316,11 @@ ASSEMBLE = (
         wanted=writes_pairs,
     ),
     Step(
-        Stage("pair", (CANDIDATES, MEDIA), (PAIRS,), pair_images),
-        lambda config: [config.pairs, config.filters.images, stamped_sets(config.filters.evaluation)],
+        Stage("pair", (CANDIDATES, MEDIA, SCORES), (PAIRS,), pair_images),
+        lambda config: [
+            *(config.pairs, config.filters.images, stamped_sets(config.filters.evaluation)),
+            *(config.scores, config.privacy),
+        ],
         by_rows(CANDIDATES.directory, MEDIA.directory),
         wanted=writes_pairs,
     ),
@@ -296,7 +333,7 @@ ASSEMBLE = (
     ),
     Step(
         Stage("clip", (VIDEO_REFERENCES, CLIPS, CUES), (VIDEOS,), write_captioned),
-        lambda config: [],
+        lambda config: [config.privacy],
         by_rows(VIDEO_REFERENCES.directory, CLIPS.directory, CUES.directory),
         wanted=writes_videos,
     ),
@@ -308,7 +345,7 @@ ASSEMBLE = (
         wanted=writes_videos,
     ),
 )
-BUILD = EXTRACT + DEDUPLICATE + FETCH + ASSEMBLE
+BUILD = EXTRACT + DEDUPLICATE + FETCH + SCORE + ASSEMBLE
 
 
 def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = True) -> Totals:
@@ -320,7 +357,7 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
                 ask_web(job, step.ask, sum(totals.rows[table.directory] for table in step.stage.reads), execute)
             totals.made[ASKED.directory] = fingerprint(ledger_stamp(job.folder, step.ask))
         units = plan_units(step, totals, job)
-        remove_stale(job.folder, step, units)
+        remove_stale(job.folder, step.stage, step.shards, units)
         done = finished(job.folder, step.stage)
         todo = [unit for unit in units if unit.name not in done]
         if todo:
@@ -349,40 +386,6 @@ def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
     made_of = [totals.made.get(table.directory, "") for table in step.stage.reads]
     base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, made_of)
     return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in step.plan(totals, job)]
-
-
-def finished(folder: Folder, stage: Stage) -> set[str]:
-    """Name the units of a stage that are done."""
-    return {name.removesuffix(".json") for name in folder.names(f"work/done/{stage.name}")}
-
-
-def remove_stale(folder: Folder, step: Step, units: Sequence[Unit]) -> None:
-    """Delete what units outside the plan wrote, under other settings or from other inputs."""
-    stage = step.stage
-    known = {unit.name for unit in units}
-    for name in finished(folder, stage) - known:
-        folder.remove(marker_name(stage.name, name))
-    directories = {table.directory for table in (*stage.writes, MEDIA, REJECTED)} | {"work/skip"}
-    for directory in sorted(directories):
-        folder.remove_leftovers(directory)
-        for name in folder.names(directory):
-            owner, _, rest = name.partition("-")
-            if owner == stage.name and rest[: len(fingerprint())] not in known:
-                folder.remove(f"{directory}/{name}")
-    if step.shards:
-        remove_stale_shards(folder, step.shards, units)
-
-
-def remove_stale_shards(folder: Folder, kind: Kind[Any], units: Sequence[Unit]) -> None:
-    """Delete shards with numbers that the plan does not have, and what speaks of shards where there are none."""
-    if not units:
-        folder.remove(manifest_name(kind.name))
-        folder.remove(index_name(kind.name))
-    for directory in kind.directories:
-        folder.remove_leftovers(directory)
-        for name in folder.names(directory):
-            if name.startswith("shard-") and int(name[6:12]) >= len(units):
-                folder.remove(f"{directory}/{name}")
 
 
 def write_manifest(job: Job, totals: Totals, stage: str, kind: Kind[Any]) -> None:

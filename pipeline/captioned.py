@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pipeline.drawing import choose_drawing, show_picture
 from pipeline.report import counted, human_bytes, say
+from schemas.media import Score
 from schemas.page import KEY_CHARS
 from schemas.pair import PICTURE_NAME, ImageText, Part
 from schemas.video import VideoText, video_part_names
@@ -64,6 +65,11 @@ def captioned_of_header(header: Mapping[str, Any], path: str) -> Captioned:
     )
 
 
+def told_scores(scores: Sequence[Score]) -> str:
+    """Write the scores of a picture: `nsfw 0.02, aesthetic 5.1`; empty where it has none."""
+    return ", ".join(f"{one.model} {one.score:.4g}" for one in scores)
+
+
 def seconds(value: Any) -> float:
     """Insist that a time is a number; an integer would do, but might be too large for what is done with it."""
     if not isinstance(value, float):
@@ -104,6 +110,8 @@ def show_captioned(sample: ImageText | VideoText, path: str, console: Console) -
     facts = [sample.kind, counted(len(sample.text.split()), "word")]
     if isinstance(sample, VideoText):
         facts += [f"{sample.start_s:.1f} to {sample.end_s:.1f} s", f"{sample.fps:g} frames a second"]
+    else:
+        facts.append(told_scores(sample.scores))
     facts += [sample.language, f"captured {sample.fetched:%Y-%m-%d}" if sample.fetched else "", sample.licence]
     say(console, sample.text or "(no text)", "bold")
     say(console, sample.url, "cyan")

@@ -22,11 +22,11 @@ from PIL import Image
 
 from pipeline.evaluation import IN_EVALUATION_SET, NEAR_EVALUATION_SET, NEAR_MISS, set_name
 from pipeline.folder import Folder, OpenFiles, open_input
+from pipeline.lookup import rows_of
 from pipeline.report import read_manifests, reading, refused
 from pipeline.safety import setting
 from pipeline.store import read_stored
 from pipeline.tables import DOCUMENTS, MEDIA, NEAR_MISSES, REJECTED, Table, iter_rows, parts_of
-from pipeline.why import rows_of
 from schemas.media import STORED
 from schemas.page import Origin, key_of
 

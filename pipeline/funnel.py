@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline.plan import Totals
+from pipeline.privacy import COUNTED as MASKED_AS
+from pipeline.score import COUNTED as SCORED
 from schemas.pair import IMAGE_TEXT
 from schemas.sample import INTERLEAVED
 from schemas.shard import FunnelRow
@@ -12,16 +14,19 @@ from schemas.video import VIDEO_TEXT
 
 FUNNEL = {
     "": (
-        *("list", "settle", "read", "extract", "refer", "locate", "normalise", "evaluation"),
+        *("list", "settle", "read", "extract", "refer", "locate", "normalise", "score", "evaluation"),
         *("locate_videos", "decode_videos"),
     ),
-    INTERLEAVED: ("filter_images", "filter_texts", "select", "shard"),
-    IMAGE_TEXT: ("pair", "pair_shard"),
-    VIDEO_TEXT: ("clip", "video_shard"),
+    INTERLEAVED: ("filter_images", "filter_texts", "select", "mask", "shard"),
+    IMAGE_TEXT: ("pair", "pair_mask", "pair_shard"),
+    VIDEO_TEXT: ("clip", "video_mask", "video_shard"),
 }
 """The stages of the funnel: those that all kinds of shards share, and those of each kind."""
 STAGES = tuple(stage for stages in FUNNEL.values() for stage in stages)
-KINDS = ("record", "page", "paragraph", "image url", "image", "video", "track", "clip")
+KINDS = (
+    *("record", "page", "paragraph", "image url", "image", "video", "track", "clip", SCORED),
+    *MASKED_AS.values(),
+)
 """What is counted in the funnel; other counts are sizes."""
 NEAR_MISSES = "near misses"
 UNITS = ("images", "words", "bytes", NEAR_MISSES)

@@ -31,6 +31,7 @@ from pipeline.captioned import (
     check_types,
     list_captioned,
     show_captioned,
+    told_scores,
 )
 from pipeline.drawing import choose_drawing, show_picture
 from pipeline.folder import Folder, locate, open_input
@@ -381,4 +382,5 @@ def show_page(sample: Interleaved, path: str, console: Console) -> None:
         else:
             picture = sample.images[item]
             told = f"{part_name(item, picture.format)} {picture.width_px}x{picture.height_px}"
+            told = f"{told} ({told_scores(picture.scores)})" if picture.scores else told
             show_picture(told, picture.caption or picture.alt, picture.data, way, console)

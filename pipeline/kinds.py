@@ -13,6 +13,7 @@ from pipeline.shard import INTERLEAVED_KIND, Kind, Row
 from pipeline.store import read_stored
 from pipeline.tables import PAIRS, VIDEOS
 from schemas.document import read_said
+from schemas.media import read_scores, score_rows
 from schemas.page import Origin
 from schemas.pair import IMAGE_TEXT, TEXT_NAME, ImageText, Part, pair_to_members
 from schemas.shard import PAIR_INDEX_SCHEMA, VIDEO_INDEX_SCHEMA
@@ -21,7 +22,8 @@ from schemas.video import VIDEO_TEXT, VideoText, video_to_members
 
 def load_pair(row: Row, folder: Folder, files: OpenFiles) -> ImageText:
     """Fill a pair's row with the bytes of its picture."""
-    return ImageText(picture=load_part(row, folder, files), **captioned_fields(row))
+    picture, scores = load_part(row, folder, files), read_scores(row["scores"])
+    return ImageText(picture=picture, scores=scores, **captioned_fields(row))
 
 
 def load_video(row: Row, folder: Folder, files: OpenFiles) -> VideoText:
@@ -50,7 +52,7 @@ def captioned_fields(row: Row) -> dict[str, Any]:
 
 def pair_index_row(pair: ImageText, offsets: Mapping[str, int]) -> Row:
     """Write what the index says of a pair."""
-    own = {"sha256": pair.picture.sha256, "phash": pair.picture.phash}
+    own = {"sha256": pair.picture.sha256, "phash": pair.picture.phash, "scores": score_rows(pair.scores)}
     return captioned_index_row(pair, (pair.picture,), offsets) | own
 
 

@@ -30,7 +30,7 @@ from pipeline.stage import Job, Stage, Unit, marker_name, skip_name
 POLL_S = 0.1
 START_S = 120.0
 MAX_FAILURES = 6
-TOLD = ("page", "image url", "video", "clip", "image")
+TOLD = ("page", "image url", "video", "clip", "image", "picture score")
 FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 

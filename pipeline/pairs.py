@@ -2,7 +2,8 @@
 
 texts    documents: each text of each picture, cleaned → by text; a picture without any → by picture
 count    by text: how many pictures share it → by picture
-pair     by picture: image rules × evaluation sets × text rules → the picture with its best text, or why it has none
+pair     by picture: image rules × evaluation sets × thresholds of scores × text rules → the picture with its best text,
+         personal data masked, or why it has none
 
 Documents that are dropped for others speak, too: they may say more of a picture that both show. What only they show is
 no picture of the dataset, and was rejected with them.
@@ -19,17 +20,19 @@ import pyarrow as pa
 
 from pipeline.documents import newest_first
 from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
-from pipeline.fetch import by_key
+from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_image
 from pipeline.pair_rules import choose_text
 from pipeline.pair_texts import clean_text
+from pipeline.privacy import Masker
+from pipeline.score import SCORES, judge_scores, scores_of
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import DOCUMENTS, MEDIA, PAIRS, Table
 from schemas.document import Document, ImageRef, Said, document_from_row
-from schemas.media import STORED, Media, media_from_row
+from schemas.media import STORED, Media, media_from_row, score_rows
 from schemas.page import ORIGIN_TYPE, TIME_TYPE, Refusal, Rejected, key_of, origin_to_row
 
-PAIR = "pair"
+PAIR, MASK = "pair", "pair_mask"
 NO_TEXT = "no_text"
 TEXT_FIELDS = [
     ("key", pa.string()),
@@ -114,19 +117,22 @@ def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     sets = hold_sets(config.filters.evaluation)
     weighed = first_of_key(inputs[CANDIDATES.directory], MAX_CANDIDATES, lambda row: (not row["text"], *by_page(row)))
     tables = {**inputs, CANDIDATES.directory: weighed}
-    for number, (rows, found) in enumerate(by_key(tables, CANDIDATES.directory, MEDIA.directory)):
+    joined = by_key(tables, CANDIDATES.directory, MEDIA.directory, SCORES.directory)
+    for number, (rows, found, scores) in enumerate(joined):
         output.begin(number)
         if not found:
             continue  # only documents that are dropped show it
         media = media_from_row(found[0])
         candidates = sorted(rows, key=by_page)
-        chosen = choose(candidates, media, config, sets)
+        chosen = choose(candidates, media, config, sets, scores)
         if isinstance(chosen, Refusal):
             url, page = candidates[0]["url"], candidates[0]["page_url"]
             refused = Rejected(PAIR, chosen.reason, "image", url, page, chosen.detail)
             output.reject(refused, bytes=media.stored_bytes)
         else:
-            row = pair_row(chosen, candidates, media)
+            masker = Masker(config.privacy)
+            row = pair_row(chosen, candidates, media, masker) | {"scores": score_rows(scores_of(scores))}
+            masker.tell(MASK, output.counts)
             output.keep(PAIR, "image", bytes=media.stored_bytes, words=len(row["text"].split()))
             output.write(PAIRS, row, 1024 + sum(len(text["text"]) for text in row["texts"]))
 
@@ -145,7 +151,7 @@ def first_of_key(
 
 
 def choose(
-    candidates: list[dict[str, Any]], media: Media, config: Any, sets: EvaluationSets | None
+    candidates: list[dict[str, Any]], media: Media, config: Any, sets: EvaluationSets | None, scores: Rows = ()
 ) -> dict[str, Any] | Refusal:
     """Choose the text of a picture, or say why it makes no pair."""
     if media.status != STORED:
@@ -156,6 +162,9 @@ def choose(
     match = find_copy(media, sets, config.filters.evaluation)
     if match is not None and (copy := match.refusal()):
         return copy
+    refusal = judge_scores(scores, config.scores)
+    if refusal is not None:
+        return refusal
     texts = [row for row in candidates if row["text"]]
     if not texts:
         return Refusal(NO_TEXT)
@@ -165,13 +174,17 @@ def choose(
     return chosen if isinstance(chosen, Refusal) else texts[chosen]
 
 
-def pair_row(chosen: Mapping[str, Any], candidates: list[dict[str, Any]], media: Media) -> dict[str, Any]:
-    """Write a picture and its text as a row of the pairs table; all its texts go with it."""
-    names = ("url", "page_url", "text", "kind", "language", "licence", "origin", "fetched")
+def pair_row(
+    chosen: Mapping[str, Any], candidates: list[dict[str, Any]], media: Media, masker: Masker
+) -> dict[str, Any]:
+    """Write a picture and its text as a row of the pairs table; all its texts go with it, masked."""
+    names = ("url", "page_url", "kind", "language", "licence", "origin", "fetched")
     texts = sorted({(row["kind"], row["text"]) for row in candidates if row["text"]})
+    masked = masker.each(text for _, text in texts)
     return {name: chosen[name] for name in names} | {
         "key": media.key,
-        "texts": [{"kind": kind, "text": text} for kind, text in texts],
+        "text": masked[chosen["text"]],
+        "texts": [{"kind": kind, "text": masked[text]} for kind, text in texts],
         "sha256": media.sha256,
         "phash": media.phash,
         "format": media.format,

@@ -65,13 +65,13 @@ def by_list(totals: Totals, job: Job) -> Sequence[Any]:
     return [split for split in plan_splits(job.config.source) if split.kind == LIST]
 
 
-def by_rows(*tables: str) -> Plan:
-    """Plan key ranges with a bounded number of rows and bytes of these tables."""
+def by_rows(*tables: str, rows_per_unit: int = 0) -> Plan:
+    """Plan key ranges with a bounded number of rows and bytes of these tables; 0 rows are `ROWS_PER_UNIT`."""
 
     def plan(totals: Totals, job: Job) -> Sequence[Any]:
         rows = sum(totals.rows[table] for table in tables)
         size = sum(totals.bytes[table] for table in tables)
-        return key_ranges(max(1, -(-rows // ROWS_PER_UNIT), -(-size // BYTES_PER_UNIT)))
+        return key_ranges(max(1, -(-rows // (rows_per_unit or ROWS_PER_UNIT)), -(-size // BYTES_PER_UNIT)))
 
     return plan
 

@@ -15,6 +15,7 @@ from pipeline.evaluation import check_sets
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
 from pipeline.plan import Totals
+from pipeline.score import files_of, hold
 from pipeline.sources import LIST, SourceConfig, plan_splits
 from pipeline.stage import Job, Stage, Unit
 from schemas.config import ConfigError, from_toml, to_tree
@@ -78,11 +79,12 @@ def run(
     """
     runner = named_runner(options.beam_args)
     folder = Folder(absolute(root))
-    paths = [*config.source.paths, *config.filters.evaluation.sets]
+    paths = [*config.source.paths, *config.filters.evaluation.sets, *files_of(config.scores)]
     relative = [path for path in paths if absolute(path) != path.rstrip("/")]
     if runner not in LOCAL_RUNNERS and relative:
         raise UserError(f"{relative[0]}: a path from here means nothing on {runner}; give an absolute path or a URL")
     check_sets(config.filters.evaluation)
+    hold(config.scores)
     check_claim(folder, config)
     with sole_writer(folder):
         check_claim(folder, config)  # another run may have come first

@@ -24,6 +24,7 @@ from pipeline.folder import Folder, OpenFiles
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.store import read_stored
 from pipeline.tables import COMPRESSION, SAMPLES, Table
+from schemas.media import read_scores, score_rows
 from schemas.page import Origin
 from schemas.sample import INTERLEAVED, Interleaved, Picture, to_members
 from schemas.shard import INDEX_SCHEMA, index_name, shard_name
@@ -203,8 +204,9 @@ def load_sample(row: Row, folder: Folder, files: OpenFiles) -> Interleaved:
     pictures = []
     for image in row["images"]:
         location = Origin(**image["location"])
-        known = {name: value for name, value in image.items() if name != "location"}
-        pictures.append(Picture(**known, data=read_stored(files, folder, location)))
+        known = {name: value for name, value in image.items() if name not in ("location", "scores")}
+        data = read_stored(files, folder, location)
+        pictures.append(Picture(**known, data=data, scores=read_scores(image["scores"])))
     return Interleaved(
         key=row["key"],
         url=row["url"],
@@ -247,6 +249,7 @@ def index_row(sample: Interleaved, offsets: Mapping[str, int]) -> Row:
                 "sha256": picture.sha256,
                 "phash": picture.phash,
                 "url": picture.url,
+                "scores": score_rows(picture.scores),
             }
             for name, picture in zip(names, sample.images, strict=True)
         ],

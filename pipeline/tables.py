@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.folder import Folder, open_input
 from schemas.asked import ASKED_SCHEMA
 from schemas.document import DOCUMENT_SCHEMA, SAID_TYPE
-from schemas.media import MEDIA_SCHEMA
+from schemas.media import MEDIA_SCHEMA, SCORES_TYPE
 from schemas.page import KEY_CHARS, ORIGIN_TYPE, REJECTED_SCHEMA, TIME_TYPE
 
 ROW_GROUP_BYTES = 1 << 18
@@ -140,6 +140,7 @@ PLACEMENTS = Table(
             ("height_px", pa.int32()),
             ("bytes", pa.int64()),
             ("location", ORIGIN_TYPE),
+            ("scores", SCORES_TYPE),
         ]
     ),
 )
@@ -160,6 +161,7 @@ IMAGE_TYPE = pa.struct(
         ("width_px", pa.int32()),
         ("height_px", pa.int32()),
         ("location", ORIGIN_TYPE),
+        ("scores", SCORES_TYPE),
     ]
 )
 SAMPLES = Table(
@@ -203,7 +205,7 @@ CAPTIONED_FIELDS = [
     ("origin", ORIGIN_TYPE),
     ("fetched", TIME_TYPE),
 ]
-PAIRS = Table("work/pairs", pa.schema([*CAPTIONED_FIELDS, *STORED_FIELDS]))
+PAIRS = Table("work/pairs", pa.schema([*CAPTIONED_FIELDS, *STORED_FIELDS, ("scores", SCORES_TYPE)]))
 """A picture (`url`, `key` of it) with the text that was chosen of `texts`, the kind of that text, and the page that
 says it: a pair without its bytes."""
 

@@ -21,6 +21,7 @@ from pipeline.fetch import Rows, best_capture, by_key, moment
 from pipeline.folder import OpenFiles
 from pipeline.optout import OptOut, hold_lists
 from pipeline.pairs import first_of_key
+from pipeline.privacy import Masker
 from pipeline.refer import FILM, TRACK
 from pipeline.sources import place_of, read_capture
 from pipeline.stage import SET_ASIDE, Inputs, Output, Unit
@@ -44,7 +45,7 @@ from schemas.media import STORED, Media
 from schemas.page import ORIGIN_TYPE, TIME_TYPE, Origin, Refusal, Rejected, key_of, origin_to_row
 from schemas.video import clip_key
 
-LOCATE, DECODE, CLIP = "locate_videos", "decode_videos", "clip"
+LOCATE, DECODE, CLIP, MASK = "locate_videos", "decode_videos", "clip", "video_mask"
 VIDEO_WANTED = Table(
     "work/video_wanted",
     pa.schema(
@@ -218,7 +219,9 @@ def write_captioned(unit: Unit, inputs: Inputs, output: Output) -> None:
                 continue
             output.keep(CLIP, "clip", bytes=sum(part["location"]["length"] for part in clip["parts"]))
             size = 1024 + 256 * len(clip["parts"]) + sum(len(said.text) for said in texts)
-            output.write(VIDEOS, video_row(pages[0], clip, chosen, texts), size)
+            masker = Masker(output.job.config.privacy)
+            output.write(VIDEOS, video_row(pages[0], clip, chosen, texts, masker), size)
+            masker.tell(MASK, output.counts)
 
 
 def by_page(row: Mapping[str, Any]) -> tuple[str, float, str, int]:
@@ -241,14 +244,17 @@ def rank(said: Said) -> tuple[int, str]:
     return (BEST_KINDS.index(said.kind) if said.kind in BEST_KINDS else len(BEST_KINDS)), said.text
 
 
-def video_row(page: Mapping[str, Any], clip: Mapping[str, Any], chosen: Said, texts: Sequence[Said]) -> dict[str, Any]:
-    """Write a clip and its text as a row of the videos table."""
+def video_row(
+    page: Mapping[str, Any], clip: Mapping[str, Any], chosen: Said, texts: Sequence[Said], masker: Masker
+) -> dict[str, Any]:
+    """Write a clip and its text as a row of the videos table, masked."""
+    masked = masker.each(said.text for said in texts)
     names = ("url", "page_url", "language", "licence", "origin", "fetched")
     return {name: page[name] for name in names} | {
         "key": clip_key(page["url"], clip["start_s"], clip["end_s"]),
-        "text": chosen.text,
+        "text": masked[chosen.text],
         "kind": chosen.kind,
-        "texts": said_rows(tuple(texts)),
+        "texts": said_rows(tuple(Said(said.kind, masked[said.text]) for said in texts)),
         "start_s": clip["start_s"],
         "end_s": clip["end_s"],
         "fps": clip["fps"],

@@ -8,7 +8,6 @@ time. Nothing vanishes here either: each reference to a picture is placed, rejec
 
 from __future__ import annotations
 
-import bisect
 import heapq
 import re
 from collections import Counter
@@ -19,8 +18,6 @@ from itertools import chain, islice
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
@@ -28,9 +25,11 @@ from pipeline.documents import newest_first
 from pipeline.folder import CONFIG_FILE, Folder
 from pipeline.funnel import STAGES
 from pipeline.inspect import keys_of
+from pipeline.lookup import rows_of
 from pipeline.refer import DUPLICATE_URL, PAGE_REJECTED, REFER
 from pipeline.report import INDEX, MANIFEST_FILE, counted, json_line, reading, refused, say
-from pipeline.tables import DOCUMENTS, MEDIA, REFERENCES, REJECTED, Table, iter_rows, parts_of
+from pipeline.score import SCORES
+from pipeline.tables import DOCUMENTS, MEDIA, REFERENCES, REJECTED, Table, parts_of
 from schemas.document import Document, ImageRef, Text, VideoRef, document_from_row
 from schemas.media import STORED, Media, media_from_row
 from schemas.page import KEY_CHARS, Origin, Rejected, key_of
@@ -107,6 +106,7 @@ class Story:
     place: Place | None
     images: tuple[Use, ...]
     media: Media | None
+    scores: tuple[tuple[str, float | None], ...]
     references: int
     pages: tuple[Use, ...]
 
@@ -158,6 +158,7 @@ def story_of(key: str, folder: Folder) -> Story | None:
         place=place_of(row),
         images=tuple(images_of(folder, documents[0], row)) if documents else (),
         media=media,
+        scores=tuple(sorted((row["model"], row["score"]) for row in rows_of(folder, SCORES, [key]))),
         references=references + counts[REFER, "image", PAGE_REJECTED],
         pages=tuple(sorted(pages, key=lambda use: not use.part)[:MAX_LISTED]),
     )
@@ -176,32 +177,6 @@ def in_order(stage: str, *names: str) -> tuple[int, tuple[str, ...]]:
 
 
 # Reading the tables
-
-
-def rows_of(
-    folder: Folder, table: Table, keys: Collection[str], columns: list[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows with these keys, part by part, from the row groups that can hold them."""
-    wanted = sorted(set(keys))
-    for part in parts_of(folder, table) if wanted else []:
-        path = f"{table.directory}/{part}"
-        with reading(folder, path), folder.open(path) as stream:
-            parquet = pq.ParquetFile(stream)
-            for group in groups_with(parquet.metadata, parquet.schema_arrow.get_field_index("key"), wanted):
-                rows = parquet.read_row_group(group, columns=columns, use_threads=False)
-                yield from iter_rows(rows.filter(pc.is_in(rows["key"], pa.array(wanted))))
-
-
-def groups_with(metadata: Any, column: int, wanted: Sequence[str]) -> Iterator[int]:
-    """Yield the row groups whose smallest and largest key have one of the sorted keys between them."""
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(column).statistics
-        if statistics is None or not statistics.has_min_max:
-            yield group
-            continue
-        first = bisect.bisect_left(wanted, statistics.min)
-        if first < len(wanted) and wanted[first] <= statistics.max:
-            yield group
 
 
 def rejected_of(row: Mapping[str, Any]) -> Rejected:
@@ -348,6 +323,8 @@ def print_story(story: Story, as_json: bool, console: Console) -> None:
         say(console, f"✓ extract: {', '.join(filter(None, facts))} - {capture.title}", "green")
         say(console, f"  from {capture.origin.file} at byte {capture.origin.offset}", "dim")
     print_media(story.media, console)
+    for model, score in story.scores:
+        say(console, f"✓ score: {model} {score:.6g}" if score is not None else f"? score: {model} has none", "green")
     print_rejections(story, console)
     if story.place:
         place = story.place

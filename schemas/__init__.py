@@ -4,5 +4,5 @@ Read in the order of the data: `page`, `document`, `asked`, `media`, `sample`, `
 strict reader of settings that both programs share. Nothing here imports anything but the standard library and pyarrow.
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of every table and sample written; readers refuse another by name (DESIGN, errors for people)."""

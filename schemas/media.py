@@ -1,9 +1,10 @@
-"""What became of a media URL: a row of the media index for every URL ever asked for."""
+"""What became of a media URL: a row of the media index for every URL ever asked for; and the scores of a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -47,6 +48,29 @@ class Media:
     def key(self) -> str:
         """The name of the URL in every table."""
         return key_of(self.url)
+
+
+class Score(NamedTuple):
+    """What a model of the settings (`scores.models`) gave a picture."""
+
+    model: str
+    score: float
+
+
+SCORES_TYPE = pa.list_(pa.struct([("model", pa.string()), ("score", pa.float64())]))
+
+
+def score_rows(scores: Iterable[Score]) -> list[dict[str, Any]]:
+    """Write scores as structs of `SCORES_TYPE`."""
+    return [{"model": score.model, "score": float(score.score)} for score in scores]
+
+
+def read_scores(rows: Iterable[Mapping[str, Any]] | None) -> tuple[Score, ...]:
+    """Read structs of `SCORES_TYPE`; a `TypeError` says that one is none."""
+    scores = tuple(Score(row["model"], row["score"]) for row in rows or ())
+    if any(not isinstance(one.model, str) or not isinstance(one.score, float) for one in scores):
+        raise TypeError("a score is a name and a number")
+    return scores
 
 
 MEDIA_SCHEMA = pa.schema(

@@ -18,6 +18,7 @@ from typing import Any
 
 from schemas import SCHEMA_VERSION
 from schemas.document import Said, read_said, said_rows
+from schemas.media import Score, read_scores, score_rows
 from schemas.page import Origin, origin_to_row
 from schemas.sample import check_header
 
@@ -29,7 +30,7 @@ CAPTIONED_FIELDS = (
     "height", "parts",
 )  # fmt: skip
 """What the JSON of a pair or clip holds beside `schema` and `kind`."""
-PAIR_FIELDS = (*CAPTIONED_FIELDS, "sha256")
+PAIR_FIELDS = (*CAPTIONED_FIELDS, "sha256", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class ImageText:
     """A picture and a text that says what it shows.
 
     `text` was chosen of `texts`, which are all that were said of the picture, and cleaned; `kind` is as in `Said`.
-    `page_url` is the page that says it, and `language`, `licence`, `origin` and `fetched` are that page's.
+    `page_url` is the page that says it, and `language`, `licence`, `origin` and `fetched` are that page's. `scores` are
+    the picture's, as in `Picture`.
     """
 
     key: str
@@ -63,6 +65,7 @@ class ImageText:
     licence: str
     origin: Origin
     fetched: datetime | None = None
+    scores: tuple[Score, ...] = ()
 
 
 def pair_to_members(pair: ImageText) -> list[tuple[str, bytes]]:
@@ -70,7 +73,9 @@ def pair_to_members(pair: ImageText) -> list[tuple[str, bytes]]:
     if pair.picture.format != "jpeg":
         raise ValueError(f"the picture of pair {pair.key} is {pair.picture.format}, not jpeg")
     header = captioned_header(pair, IMAGE_TEXT)
-    header |= {"sha256": pair.picture.sha256} | part_rows([PICTURE_NAME], [pair.picture])
+    header |= {"sha256": pair.picture.sha256, "scores": score_rows(pair.scores)} | part_rows(
+        [PICTURE_NAME], [pair.picture]
+    )
     return [(PICTURE_NAME, pair.picture.data), ("json", json_bytes(header)), (TEXT_NAME, pair.text.encode())]
 
 
@@ -79,7 +84,7 @@ def pair_from_members(members: Iterable[tuple[str, bytes]]) -> ImageText:
     header, parts, text = read_captioned(members, IMAGE_TEXT, PAIR_FIELDS)
     if [(part["name"], part["format"]) for part in header["parts"]] != [(PICTURE_NAME, "jpeg")]:
         raise ValueError(f"sample {header['key']} is not one jpeg with its text")
-    return ImageText(text=text, picture=parts[0], **captioned_fields(header))
+    return ImageText(text=text, picture=parts[0], scores=read_scores(header["scores"]), **captioned_fields(header))
 
 
 def captioned_header(sample: Any, kind: str) -> dict[str, Any]:

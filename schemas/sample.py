@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas import SCHEMA_VERSION
+from schemas.media import Score, read_scores, score_rows
 from schemas.page import Origin, origin_to_row
 
 INTERLEAVED = "interleaved"
@@ -27,7 +28,10 @@ FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A normalised image with what is known of it; `width_px` and `height_px` are those of `data`."""
+    """A normalised image with what is known of it; `width_px` and `height_px` are those of `data`.
+
+    `scores` are those of the models that the settings name, by model; one that could not score it is left out.
+    """
 
     url: str
     alt: str
@@ -38,6 +42,7 @@ class Picture:
     width_px: int
     height_px: int
     data: bytes
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ def to_members(sample: Interleaved) -> list[tuple[str, bytes]]:
                 "format": picture.format,
                 "width_px": picture.width_px,
                 "height_px": picture.height_px,
+                "scores": score_rows(picture.scores),
             }
             for name, picture in zip(names, sample.images, strict=True)
         ],
@@ -158,5 +164,5 @@ def picture_from_part(part: dict[str, Any], data: bytes) -> Picture:
     """Join a part's description and its bytes, which must be as long as it says."""
     if part["bytes"] != len(data):
         raise ValueError(f"member {part['name']} has {len(data)} bytes, its sample says {part['bytes']}")
-    known = {name: value for name, value in part.items() if name not in ("name", "bytes")}
-    return Picture(**known, data=data)
+    known = {name: value for name, value in part.items() if name not in ("name", "bytes", "scores")}
+    return Picture(**known, data=data, scores=read_scores(part["scores"]))

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION
+from schemas.media import SCORES_TYPE
 from schemas.page import TIME_TYPE
 
 INDEX_SCHEMA = pa.schema(
@@ -44,6 +45,7 @@ INDEX_SCHEMA = pa.schema(
                         ("sha256", pa.string()),
                         ("phash", pa.string()),
                         ("url", pa.string()),
+                        ("scores", SCORES_TYPE),
                     ]
                 )
             ),
@@ -81,8 +83,10 @@ CAPTIONED_FIELDS = [
     ("length", pa.int64()),
     ("parts", pa.list_(PART_TYPE)),
 ]
-PAIR_INDEX_SCHEMA = pa.schema([*CAPTIONED_FIELDS, ("sha256", pa.string()), ("phash", pa.string())])
-"""`sha256` and `phash` are the picture's, `parts` has it alone; the rest is as in `INDEX_SCHEMA`."""
+PAIR_INDEX_SCHEMA = pa.schema(
+    [*CAPTIONED_FIELDS, ("sha256", pa.string()), ("phash", pa.string()), ("scores", SCORES_TYPE)]
+)
+"""`sha256`, `phash` and `scores` are the picture's, `parts` has it alone; the rest is as in `INDEX_SCHEMA`."""
 VIDEO_INDEX_SCHEMA = pa.schema(
     [*CAPTIONED_FIELDS, ("start_s", pa.float64()), ("end_s", pa.float64()), ("fps", pa.float64())]
 )

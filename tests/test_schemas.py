@@ -375,5 +375,5 @@ def test_a_known_sample_keeps_its_bytes(tmp_path):
     write_tar(path, [SAMPLE])
     assert (
         hashlib.sha256(path.read_bytes()).hexdigest()
-        == "db5c92c0c8a5e4565c13a6bfe1c59588d492505b5a9076cee0c13ddb45d99132"
+        == "60a2bcc617cc5468c15eb1579e609d2e303b3c2bd28309bd3959c964819fdd6c"
     )
