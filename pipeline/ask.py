@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.download import REFUSED_ADDRESS, TOO_MANY_BYTES
 from pipeline.fetch import best_capture, by_key
+from pipeline.filters import judge_address
 from pipeline.folder import Folder
 from pipeline.hosts import TOO_SLOW_A_HOST, greet_hosts
 from pipeline.optout import hold_lists
@@ -168,7 +169,8 @@ def to_ask(inputs: Inputs, job: Job, kind: str) -> Iterator[tuple[str, str]]:
         lost = last is not None and last.outcome in (REFUSED, FAILED)
         lifted = lost and last is not None and is_lifted(last, job.config)
         done = not lifted if lost else is_settled(asked, settings)
-        settled = at_hand or done or listed.refuse(url) is not None
+        refused = listed.refuse(url) or (kind == IMAGE and judge_address(url, job.config.filters.images.url_words))
+        settled = at_hand or done or refused
         if url.startswith("http") and not settled:
             yield url, last.reason if last else ""
 

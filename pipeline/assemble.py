@@ -16,7 +16,7 @@ from pipeline.documents import count_words, words_of
 from pipeline.duplicates import BOILERPLATE, REPEATED_PARAGRAPH, paragraph_key
 from pipeline.evaluation import EvaluationSets, Match, find_copy, hold_sets
 from pipeline.fetch import Rows, by_key
-from pipeline.filters import judge_image, judge_page
+from pipeline.filters import judge_media, judge_page
 from pipeline.funnel import NEAR_MISSES as MISSES
 from pipeline.language import judge_language
 from pipeline.privacy import Masker, mask_document
@@ -29,7 +29,7 @@ from pipeline.tables import MEDIA, NEAR_MISSES, PLACEMENTS, REFERENCES, SAMPLES
 from pipeline.urls import host_of
 from pipeline.word_lists import hold_flagged
 from schemas.document import Document, ImageRef, Item, Text
-from schemas.media import STORED, Media, media_from_row, score_rows
+from schemas.media import Media, media_from_row, score_rows
 from schemas.page import Refusal, Rejected, origin_to_row, rejected_to_row
 
 PLACE, SELECT, MASK = "place", "select", "mask"
@@ -56,10 +56,8 @@ def judge(media: Media | None, sets: EvaluationSets | None, output: Output, scor
     """Give an image's reason to be left out, or its place in the store and its scores."""
     if media is None:
         return {"reason": NO_MEDIA_ROW, "detail": ""}
-    if media.status != STORED:
-        return {"reason": media.reason, "detail": media.detail}
     config = output.job.config
-    refusal = judge_image(media, config.filters.images) or judge_copy(media, sets, output)
+    refusal = judge_media(media, config.filters.images) or judge_copy(media, sets, output)
     refusal = refusal or judge_scores(scores, config.scores)
     if refusal is not None:
         return {"reason": refusal.reason, "detail": refusal.detail}

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pipeline.documents import newest_first
 from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
 from pipeline.fetch import Rows, by_key
-from pipeline.filters import judge_image
+from pipeline.filters import judge_media
 from pipeline.pair_rules import choose_text
 from pipeline.pair_texts import clean_text
 from pipeline.privacy import Masker
@@ -29,7 +29,7 @@ from pipeline.score import SCORES, judge_scores, scores_of
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.tables import DOCUMENTS, MEDIA, PAIRS, Table
 from schemas.document import Document, ImageRef, Said, document_from_row
-from schemas.media import STORED, Media, media_from_row, score_rows
+from schemas.media import Media, media_from_row, score_rows
 from schemas.page import ORIGIN_TYPE, TIME_TYPE, Refusal, Rejected, key_of, origin_to_row
 
 PAIR, MASK = "pair", "pair_mask"
@@ -154,9 +154,7 @@ def choose(
     candidates: list[dict[str, Any]], media: Media, config: Any, sets: EvaluationSets | None, scores: Rows = ()
 ) -> dict[str, Any] | Refusal:
     """Choose the text of a picture, or say why it makes no pair."""
-    if media.status != STORED:
-        return Refusal(media.reason, media.detail)
-    refusal = judge_image(media, config.filters.images)
+    refusal = judge_media(media, config.filters.images)
     if refusal is not None:
         return refusal
     match = find_copy(media, sets, config.filters.evaluation)

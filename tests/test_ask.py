@@ -109,6 +109,13 @@ def test_nobody_is_asked_who_opted_out(tmp_path):
     assert wanted_of([A, B, C], kind=PAGE, config=config) == {C: ""}
 
 
+def test_a_picture_is_not_asked_for_whose_address_says_what_is_left_out():
+    logo = "https://a.example/img/site-logo.png"
+    assert wanted_of([logo, A]) == {A: ""}
+    assert wanted_of([logo, A], kind=PAGE) == {logo: "", A: ""}
+    assert wanted_of([logo], config=with_overrides(CONFIG, ["filters.images.url_words=[]"])) == {logo: ""}
+
+
 @given(st.integers(1, 200), st.lists(st.text(max_size=9), min_size=1))
 def test_no_host_is_in_two_ranges_and_every_key_is_in_one(count, hosts):
     ranges = host_ranges(count)

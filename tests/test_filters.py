@@ -13,11 +13,11 @@ from selectolax.lexbor import LexborHTMLParser
 from pipeline import filters
 from pipeline.build import BuildConfig
 from pipeline.command import with_preset
-from pipeline.filters import FiltersConfig, ImageRules, PageRules, judge_image, judge_page
+from pipeline.filters import FiltersConfig, ImageRules, PageRules, judge_image, judge_media, judge_page
 from pipeline.media import MediaConfig, normalise_image
 from pipeline.quality import QualityRules, TextRules
 from schemas.config import ConfigError, from_tree
-from schemas.media import STORED, Media
+from schemas.media import MISSING, STORED, Media
 from schemas.page import Refusal
 
 BOOKS = Path(__file__).parents[2] / "shared" / "corpus" / "books.warc.gz"
@@ -78,8 +78,15 @@ def test_an_image_is_judged_by_its_size_shape_and_colour(name, media, reason):
     ],
 )
 def test_an_image_is_judged_by_whole_words_of_its_path(name, url, word):
-    refusal = judge_image(replace(picture(200, 200), url=url), preset(name).images)
+    refusal = judge_media(replace(picture(200, 200), url=url), preset(name).images)
     assert refusal == (Refusal(filters.URL_WORD, word) if word else None)
+
+
+def test_what_became_of_a_picture_counts_before_its_size_and_its_address_before_both():
+    lost = Media("https://h.example/a.jpg", MISSING, "http_404", "gone")
+    assert judge_media(lost, preset("m3w").images) == Refusal("http_404", "gone")
+    assert judge_media(replace(lost, url="https://h.example/logo.jpg"), preset("m3w").images).reason == filters.URL_WORD
+    assert judge_media(picture(10, 200), preset("m3w").images).reason == filters.TOO_SMALL
 
 
 def test_no_words_no_rule():
@@ -89,7 +96,7 @@ def test_no_words_no_rule():
 @pytest.mark.parametrize("name", ["m3w", "obelics"])
 def test_the_presets_leave_out_pictures_that_are_shown_again_and_those_of_templates(name):
     pages = preset(name).pages
-    assert (pages.same_image_bits, pages.max_pages) == (16, 10)
+    assert (pages.same_image_bits, pages.max_pages) == (8, 10)
 
 
 @pytest.mark.parametrize(
