@@ -344,7 +344,9 @@ def test_a_build_that_keeps_nothing_says_so(tmp_path):
     assert f"flamingo: {tmp_path}/out: no page was kept" in said.splitlines()[-1]
     found = Folder(str(tmp_path / "out")).read_json("interleaved/manifest.json")
     assert found["shards"] == []
-    assert found["funnel"] == [{"stage": "read", "kind": "record", "seen": 1, "kept": 0, "rejected": {"empty_file": 1}}]
+    assert found["funnel"] == [
+        {"stage": "read", "kind": "record", "seen": 1, "kept": 0, "rejected": {"empty_file": 1}, "sizes": {}}
+    ]
 
 
 # --- what stops a build before it begins -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from any_text import ANY_TEXT
+from any_text import ANY_PICTURES, ANY_TEXT
 from click.testing import CliRunner
 from damage import http, member, page, record
 from onnx_made import channel_means
@@ -263,7 +263,7 @@ def jpeg(name):
 def build(folder, backwards=False, out="out", **tables):
     """Build the site's dataset in this process; gives its folder and the stages that were run."""
     tree = {"source": {"paths": [str(folder / "site.warc.gz")]}, "pairs": {"preset": "ltip"}, **tables}
-    job = Job(Folder(str(folder / out)), with_overrides(from_tree(BuildConfig, tree, "test"), ANY_TEXT))
+    job = Job(Folder(str(folder / out)), with_overrides(from_tree(BuildConfig, tree, "test"), ANY_TEXT + ANY_PICTURES))
     ran = []
 
     def execute(stage, units, done):
