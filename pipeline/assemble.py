@@ -1,6 +1,7 @@
 """The assemble job, before the shards: documents × media → samples without their bytes.
 
-place    references × media × scores, by URL: the image rules, the evaluation sets, the thresholds of scores
+place    references × media × scores × nearest pictures of the evaluation sets, by URL: the image rules, the
+         evaluation sets, the thresholds of scores
          → what stands at each position of a document
 template by picture: those that many pages show → by document (see `repeats`)
 select   documents that stay × placements × templates, by document: page and text rules, personal data masked → samples
@@ -14,6 +15,7 @@ from typing import Any
 
 from pipeline.documents import count_words, words_of
 from pipeline.duplicates import BOILERPLATE, REPEATED_PARAGRAPH, paragraph_key
+from pipeline.embed import NEAREST
 from pipeline.evaluation import EvaluationSets, Match, find_copy, hold_sets
 from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_media, judge_page
@@ -42,9 +44,10 @@ Placement = Mapping[str, Any]
 def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Judge each image of a key range by its rules, and say so at every place that refers to it."""
     sets = hold_sets(output.job.config.filters.evaluation)
-    for references, rows, scores in by_key(inputs, REFERENCES.directory, MEDIA.directory, SCORES.directory):
+    tables = (table.directory for table in (REFERENCES, MEDIA, SCORES, NEAREST))
+    for references, rows, scores, nearest in by_key(inputs, *tables):
         found = media_from_row(rows[0]) if rows else None
-        verdict = judge(found, sets, output, scores)
+        verdict = judge(found, sets, output, scores, nearest)
         for reference in references:
             names = {"key": reference["document"], "position": reference["position"], "url": reference["url"]}
             output.write(PLACEMENTS, names | {"bytes": found.stored_bytes if found else 0} | verdict)
@@ -52,12 +55,14 @@ def place_images(unit: Unit, inputs: Inputs, output: Output) -> None:
                 output.write(SHOWN, {"key": picture_name(verdict["sha256"]) + reference["document"]}, 64)
 
 
-def judge(media: Media | None, sets: EvaluationSets | None, output: Output, scores: Rows = ()) -> dict[str, Any]:
+def judge(
+    media: Media | None, sets: EvaluationSets | None, output: Output, scores: Rows = (), nearest: Rows = ()
+) -> dict[str, Any]:
     """Give an image's reason to be left out, or its place in the store and its scores."""
     if media is None:
         return {"reason": NO_MEDIA_ROW, "detail": ""}
     config = output.job.config
-    refusal = judge_media(media, config.filters.images) or judge_copy(media, sets, output)
+    refusal = judge_media(media, config.filters.images) or judge_copy(media, sets, output, nearest)
     refusal = refusal or judge_scores(scores, config.scores)
     if refusal is not None:
         return {"reason": refusal.reason, "detail": refusal.detail}
@@ -74,11 +79,11 @@ def judge(media: Media | None, sets: EvaluationSets | None, output: Output, scor
     }
 
 
-def judge_copy(media: Media, sets: EvaluationSets | None, output: Output) -> Refusal | None:
+def judge_copy(media: Media, sets: EvaluationSets | None, output: Output, nearest: Rows = ()) -> Refusal | None:
     """Judge an image by the evaluation sets, once for all its places; a copy is counted for its set."""
     if sets is None:
         return None
-    match = find_copy(media, sets, output.job.config.filters.evaluation)
+    match = find_copy(media, sets, output.job.config.filters.evaluation, nearest)
     if match is None or match.near_miss:
         output.keep(EVALUATION, "image url", bytes=media.stored_bytes)
         if match is not None:

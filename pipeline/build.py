@@ -5,9 +5,9 @@
                         documents × duplicates → references of the pages that stay
     flamingo fetch      references × captures → the web → ledger; references × captures × ledger → wanted → media
                         video references × captures → the web → ... → clips and cues
-    flamingo assemble   media → pictures × models → scores
-                        references × media × scores → placements × documents that stay → samples → shards
-                        documents → texts → candidates × media × scores → pairs → pair shards
+    flamingo assemble   media → pictures × models → scores; pictures × evaluation sets → nearest
+                        references × media × scores × nearest → placements × documents that stay → samples → shards
+                        documents → texts → candidates × media × scores × nearest → pairs → pair shards
                         video references × clips × cues → videos → video shards
     flamingo build      all three
 
@@ -43,6 +43,7 @@ from pipeline.duplicates import (
     write_addresses,
     write_repeats,
 )
+from pipeline.embed import NEAREST, embed_pictures, stamped_embedding
 from pipeline.evaluation import stamped as stamped_sets
 from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
@@ -61,19 +62,12 @@ from pipeline.privacy import PrivacyConfig
 from pipeline.refer import STAYING, refer_documents
 from pipeline.repeats import SHOWN, TEMPLATES, settle_templates
 from pipeline.rights import RightsConfig
-from pipeline.score import (
-    PICTURES,
-    PICTURES_PER_UNIT,
-    SCORES,
-    ScoreConfig,
-    list_pictures,
-    score_pictures,
-    stamped_models,
-)
+from pipeline.score import SCORES, ScoreConfig, score_pictures, stamped_models
 from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
 from pipeline.sources import SourceConfig
 from pipeline.stage import Execute, Job, Stage, Unit, fingerprint
 from pipeline.stale import finished, remove_stale
+from pipeline.stored_pictures import PICTURES, PICTURES_PER_UNIT, list_pictures
 from pipeline.tables import (
     ASKED,
     CAPTURES,
@@ -266,7 +260,7 @@ SCORE = (
         Stage("list_pictures", (MEDIA,), (PICTURES,), list_pictures),
         lambda config: [],
         by_rows(MEDIA.directory),
-        wanted=scores_pictures,
+        wanted=lambda config: scores_pictures(config) or bool(config.filters.evaluation.model),
     ),
     Step(
         Stage("score", (PICTURES,), (SCORES,), score_pictures),
@@ -274,10 +268,16 @@ SCORE = (
         by_rows(PICTURES.directory, rows_per_unit=PICTURES_PER_UNIT),
         wanted=scores_pictures,
     ),
+    Step(
+        Stage("embed", (PICTURES,), (NEAREST,), embed_pictures),
+        lambda config: [stamped_embedding(config.filters.evaluation, config.scores)],
+        by_rows(PICTURES.directory, rows_per_unit=PICTURES_PER_UNIT),
+        wanted=lambda config: bool(config.filters.evaluation.model),
+    ),
 )
 ASSEMBLE = (
     Step(
-        Stage("place", (REFERENCES, MEDIA, SCORES), (PLACEMENTS, SHOWN, NEAR_MISSES), place_images),
+        Stage("place", (REFERENCES, MEDIA, SCORES, NEAREST), (PLACEMENTS, SHOWN, NEAR_MISSES), place_images),
         lambda config: [config.filters.images, stamped_sets(config.filters.evaluation), config.scores],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
@@ -316,7 +316,7 @@ ASSEMBLE = (
         wanted=writes_pairs,
     ),
     Step(
-        Stage("pair", (CANDIDATES, MEDIA, SCORES), (PAIRS,), pair_images),
+        Stage("pair", (CANDIDATES, MEDIA, SCORES, NEAREST), (PAIRS,), pair_images),
         lambda config: [
             *(config.pairs, config.filters.images, stamped_sets(config.filters.evaluation)),
             *(config.scores, config.privacy),

@@ -187,16 +187,21 @@ def status(dataset: str, as_json: bool) -> None:
 @main.command()
 @click.argument("source", metavar="FOLDER|SHARDS")
 @click.option("--out", "-o", required=True, metavar="FILE", help="The index; the set is named after it.")
-def decontaminate_index(source: str, out: str) -> None:
-    """Hash the pictures of an evaluation set; builds leave copies of them out.
+@click.option(
+    "--model", default="", metavar="MODEL", help="Embed with it: FILE.onnx, module:function, FILE.py:function."
+)
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Of ONNX Runtime.  [default: CPU]")
+def decontaminate_index(source: str, out: str, model: str, providers: tuple[str, ...]) -> None:
+    """Hash, and with a model embed, the pictures of an evaluation set; builds leave copies of them out.
 
     \b
     flamingo decontaminate-index coco/val2014 --out coco.parquet
+    flamingo decontaminate-index coco/val2014 --out coco.parquet --model embed.onnx
     flamingo build --source crawl.warc.gz --out dataset --set 'filters.evaluation.sets=["coco.parquet"]'
     """
     from pipeline.decontaminate import write_set
 
-    write_set(source, out)
+    write_set(source, out, model, providers)
 
 
 @main.command()

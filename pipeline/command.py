@@ -18,6 +18,7 @@ from rich.console import Console
 from pipeline.asked import describe_wanted
 from pipeline.build import BUILD, BuildConfig, Step
 from pipeline.drawing import choose_drawing, show_picture
+from pipeline.embed import check_model
 from pipeline.evaluation import check_sets
 from pipeline.fetch import NOT_IN_SOURCES
 from pipeline.filters import PRESETS
@@ -44,6 +45,9 @@ def run_job(steps: Sequence[Step], given: dict[str, Any], *, ask: bool = True) -
         raise click.UsageError("Missing option '--out' / '-o'.")
     config = resolve_config(given)
     options = LocalOptions(given["workers"], given["worker_memory"] << 20, given["stall"], given["beam_args"])
+    check_sets(config.filters.evaluation)
+    for line in check_model(config.filters.evaluation, config.scores):
+        say(Console(stderr=True), line)
     if given["dry_run"]:
         describe_plan(given["out"], config, options)
         return
@@ -95,7 +99,6 @@ def toml(value: Any) -> str:
 
 def describe_plan(root: str, config: BuildConfig, options: LocalOptions) -> None:
     """Print what a run would read and ask for, without running it."""
-    check_sets(config.filters.evaluation)
     hold(config.scores)
     splits = plan_splits(config.source)
     files = sorted({split.file for split in splits})

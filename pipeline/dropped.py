@@ -33,7 +33,7 @@ from schemas.page import Origin, key_of
 COPIES = (IN_EVALUATION_SET, NEAR_EVALUATION_SET, NEAR_MISS)
 ITEM = re.compile(r"item (\d{1,9})(?:: |$)")
 """How a detail begins that says which item of its page a thing was."""
-APART = re.compile(r", (\d{1,3}) bits apart$")
+APART = re.compile(r", (?:(\d{1,3}) bits apart|cosine (-?\d\.\d{6}))$")
 EXCERPT_CHARS = 700
 MAX_THUMBNAIL_BYTES = 1 << 18
 THUMBNAIL_PX = 240
@@ -43,12 +43,13 @@ PICTURES = ("image", "image url")
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture of an evaluation set that one of ours looks like; `bits` is None where the files are equal."""
+    """A picture of an evaluation set that one of ours looks like; bits and cosine are None where files are equal."""
 
     set: str
     name: str
     bits: int | None
     thumbnail: bytes = b""
+    cosine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +188,15 @@ def with_copies(shown: Iterable[Shown], paths: Sequence[str]) -> Iterator[Shown]
 
 
 def read_copy(detail: str, sets: Iterable[str]) -> Picture | None:
-    """Read the set, the picture and the bits that a detail names."""
+    """Read the set, the picture, and the bits or the cosine that a detail names."""
     for name in sorted(sets, key=len, reverse=True):
         if detail.startswith(f"{name}: "):
             rest = detail.removeprefix(f"{name}: ")
             apart = APART.search(rest[-20:])
-            return Picture(name, rest[: len(rest) - len(apart[0])] if apart else rest, int(apart[1]) if apart else None)
+            if apart is None:
+                return Picture(name, rest, None)
+            bits, cosine = int(apart[1]) if apart[1] else None, float(apart[2]) if apart[2] else None
+            return Picture(name, rest.removesuffix(apart[0]), bits, cosine=cosine)
     return None
 
 

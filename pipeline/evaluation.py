@@ -12,6 +12,7 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,6 +51,15 @@ class EvaluationRules:
     the defaults that is 48..58, below all pairs of distinct pictures that were measured."""
     mirrored: bool = True
     """Whether mirrored copies count too."""
+    model: str = ""
+    """FILE.onnx (with FILE.onnx.toml beside it), module:function or FILE.py:function that embeds pictures, the one that
+    the sets were embedded by (`flamingo decontaminate-index --model`); a function gives a sequence of numbers for each
+    picture, or None. `scores.batch` and `scores.providers` hold for it, too. Without it hashes alone find copies."""
+    min_cosine: float = 0.95
+    """Cosine of its embedding and one of a set, at least, of a picture that is left out. It depends on the model: look
+    at the near misses first (DataComp: 0.604 with a model that was trained to find copies)."""
+    near_miss_cosine: float = 0.05
+    """Cosine below `min_cosine` down to which a picture is kept and counted as a near miss; 0 counts none."""
 
     @property
     def reach(self) -> int:
@@ -61,29 +71,37 @@ class EvaluationRules:
             raise ValueError(f"near_miss_bits is 0 or more, not {self.near_miss_bits}")
         if not 0 <= self.max_bits < HASH_BYTES * 8:
             raise ValueError(f"max_bits is 0..{HASH_BYTES * 8 - 1}, not {self.max_bits}")
+        if not -1 <= self.min_cosine <= 1:
+            raise ValueError(f"min_cosine is -1..1, not {self.min_cosine}")
+        if not 0 <= self.near_miss_cosine <= 2:
+            raise ValueError(f"near_miss_cosine is 0..2, not {self.near_miss_cosine}")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The picture of an evaluation set that a picture looks like; `bits` is None where the files are equal.
+    """The picture of an evaluation set that a picture looks like, by its hash (`bits`) or its embedding (`cosine`).
 
-    A `near_miss` is no copy of it, only near to being one.
+    Where the files are equal both are None. A `near_miss` is no copy of it, only near to being one.
     """
 
     set: str
     name: str
     bits: int | None
     near_miss: bool = False
+    cosine: float | None = None
 
     @property
     def reason(self) -> str:
         """Name what the picture is to the set."""
-        return IN_EVALUATION_SET if self.bits is None else NEAR_MISS if self.near_miss else NEAR_EVALUATION_SET
+        if self.bits is None and self.cosine is None:
+            return IN_EVALUATION_SET
+        return NEAR_MISS if self.near_miss else NEAR_EVALUATION_SET
 
     @property
     def detail(self) -> str:
-        """Name the set, its picture and the bits."""
-        return f"{self.set}: {self.name}" + ("" if self.bits is None else f", {self.bits} bits apart")
+        """Name the set, its picture, and the bits or the cosine."""
+        apart = "" if self.bits is None else f", {self.bits} bits apart"
+        return f"{self.set}: {self.name}{apart}" + ("" if self.cosine is None else f", cosine {self.cosine:.6f}")
 
     def refusal(self) -> Refusal | None:
         """Say why the picture is left out; a near miss is kept."""
@@ -116,11 +134,33 @@ class EvaluationSets:
         return Match(*self.names[place], bits, near_miss=bits > rules.max_bits)
 
 
-def find_copy(media: Media, sets: EvaluationSets | None, rules: EvaluationRules) -> Match | None:
-    """Find the picture of an evaluation set that a stored one is a copy of, or nearly; without sets there is none."""
+def find_copy(
+    media: Media, sets: EvaluationSets | None, rules: EvaluationRules, nearest: Iterable[Mapping[str, Any]] = ()
+) -> Match | None:
+    """Find the picture of an evaluation set that a stored one is a copy of, or nearly; without sets there is none.
+
+    `nearest` is what `embed` wrote of the picture. A copy goes before a near miss, and what the hash says before
+    what the embedding says.
+    """
     if sets is None:
         return None
-    return sets.find((media.sha256_original, media.sha256), bytes.fromhex(media.phash), rules)
+    by_hash = sets.find((media.sha256_original, media.sha256), bytes.fromhex(media.phash), rules)
+    if by_hash is not None and not by_hash.near_miss:
+        return by_hash
+    by_embedding = next((judge_nearest(row, rules) for row in nearest), None)
+    if by_embedding is not None and not by_embedding.near_miss:
+        return by_embedding
+    return by_hash or by_embedding
+
+
+def judge_nearest(row: Mapping[str, Any], rules: EvaluationRules) -> Match | None:
+    """Judge a picture by the cosine of its embedding and the nearest one of the sets."""
+    cosine = row["cosine"]
+    if cosine >= rules.min_cosine:
+        return Match(row["set"], row["name"], None, cosine=cosine)
+    if rules.near_miss_cosine and cosine >= round(rules.min_cosine - rules.near_miss_cosine, 12):
+        return Match(row["set"], row["name"], None, near_miss=True, cosine=cosine)
+    return None
 
 
 # Reading indexes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pipeline.embed import COUNTED as EMBEDDED
 from pipeline.plan import Totals
 from pipeline.privacy import COUNTED as MASKED_AS
 from pipeline.score import COUNTED as SCORED
@@ -14,8 +15,8 @@ from schemas.video import VIDEO_TEXT
 
 FUNNEL = {
     "": (
-        *("list", "settle", "read", "extract", "refer", "locate", "normalise", "score", "evaluation"),
-        *("locate_videos", "decode_videos"),
+        *("list", "settle", "read", "extract", "refer", "locate", "normalise"),
+        *("score", "embed", "evaluation", "locate_videos", "decode_videos"),
     ),
     INTERLEAVED: ("filter_images", "filter_texts", "select", "mask", "shard"),
     IMAGE_TEXT: ("pair", "pair_mask", "pair_shard"),
@@ -24,7 +25,7 @@ FUNNEL = {
 """The stages of the funnel: those that all kinds of shards share, and those of each kind."""
 STAGES = tuple(stage for stages in FUNNEL.values() for stage in stages)
 KINDS = (
-    *("record", "page", "paragraph", "image url", "image", "video", "track", "clip", SCORED),
+    *("record", "page", "paragraph", "image url", "image", "video", "track", "clip", SCORED, EMBEDDED),
     *MASKED_AS.values(),
 )
 """What is counted in the funnel; other counts are sizes."""

@@ -97,6 +97,7 @@ def card(one: Shown) -> str:
     parts.append('<div class="said">')
     if one.copy_of:
         told = "equal file" if one.copy_of.bits is None else f"{one.copy_of.bits} of 256 bits apart"
+        told = told if one.copy_of.cosine is None else f"cosine {one.copy_of.cosine:.6f}"
         parts.append(f'<span class="badge">{told}</span>')
     elif one.detail:
         parts.append(f'<div class="why">{safe(one.detail)}</div>')

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.documents import newest_first
+from pipeline.embed import NEAREST
 from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
 from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_media
@@ -117,14 +118,14 @@ def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
     sets = hold_sets(config.filters.evaluation)
     weighed = first_of_key(inputs[CANDIDATES.directory], MAX_CANDIDATES, lambda row: (not row["text"], *by_page(row)))
     tables = {**inputs, CANDIDATES.directory: weighed}
-    joined = by_key(tables, CANDIDATES.directory, MEDIA.directory, SCORES.directory)
-    for number, (rows, found, scores) in enumerate(joined):
+    joined = by_key(tables, *(table.directory for table in (CANDIDATES, MEDIA, SCORES, NEAREST)))
+    for number, (rows, found, scores, nearest) in enumerate(joined):
         output.begin(number)
         if not found:
             continue  # only documents that are dropped show it
         media = media_from_row(found[0])
         candidates = sorted(rows, key=by_page)
-        chosen = choose(candidates, media, config, sets, scores)
+        chosen = choose(candidates, media, config, sets, scores, nearest)
         if isinstance(chosen, Refusal):
             url, page = candidates[0]["url"], candidates[0]["page_url"]
             refused = Rejected(PAIR, chosen.reason, "image", url, page, chosen.detail)
@@ -151,13 +152,18 @@ def first_of_key(
 
 
 def choose(
-    candidates: list[dict[str, Any]], media: Media, config: Any, sets: EvaluationSets | None, scores: Rows = ()
+    candidates: list[dict[str, Any]],
+    media: Media,
+    config: Any,
+    sets: EvaluationSets | None,
+    scores: Rows = (),
+    nearest: Rows = (),
 ) -> dict[str, Any] | Refusal:
     """Choose the text of a picture, or say why it makes no pair."""
     refusal = judge_media(media, config.filters.images)
     if refusal is not None:
         return refusal
-    match = find_copy(media, sets, config.filters.evaluation)
+    match = find_copy(media, sets, config.filters.evaluation, nearest)
     if match is not None and (copy := match.refusal()):
         return copy
     refusal = judge_scores(scores, config.scores)

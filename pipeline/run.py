@@ -11,6 +11,7 @@ from dataclasses import replace
 import tomli_w
 
 from pipeline.build import BuildConfig, Step, run_steps
+from pipeline.embed import check_model, files_of_embedder
 from pipeline.evaluation import check_sets
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
@@ -79,11 +80,13 @@ def run(
     """
     runner = named_runner(options.beam_args)
     folder = Folder(absolute(root))
-    paths = [*config.source.paths, *config.filters.evaluation.sets, *files_of(config.scores)]
+    evaluation = config.filters.evaluation
+    paths = [*config.source.paths, *evaluation.sets, *files_of(config.scores), *files_of_embedder(evaluation)]
     relative = [path for path in paths if absolute(path) != path.rstrip("/")]
     if runner not in LOCAL_RUNNERS and relative:
         raise UserError(f"{relative[0]}: a path from here means nothing on {runner}; give an absolute path or a URL")
-    check_sets(config.filters.evaluation)
+    check_sets(evaluation)
+    check_model(evaluation, config.scores)
     hold(config.scores)
     check_claim(folder, config)
     with sole_writer(folder):

@@ -1,7 +1,6 @@
 """Scores of pictures: stored pictures × models → a score for each, and the thresholds that are applied to them.
 
-list_pictures   media rows, by URL → the pictures that are stored, by SHA-256
-score           pictures, by SHA-256: decode once, score in batches → a row for each URL and model
+score   stored pictures, by SHA-256: decode once, score in batches → a row for each URL and model
 
 A picture is scored once, however many URLs and pages show it. Thresholds are applied where pictures are judged
 (`place`, `pair`), so that another threshold scores nothing anew; another model file does.
@@ -14,44 +13,36 @@ batches that the settings and pixels alone decide, and resumes after each unit.
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from pipeline.folder import OpenFiles
-from pipeline.score_models import Model, Scorer, hold_models, parse_model, stamp_of
+from pipeline.picture_models import Model, OnnxRows, load_rows, parse_model, stamp_of
+from pipeline.report import refused
 from pipeline.stage import Inputs, Output, Unit
-from pipeline.store import read_stored
-from pipeline.tables import MEDIA, Table
-from schemas.media import STORED, Score
-from schemas.page import ORIGIN_TYPE, Origin, Refusal
+from pipeline.stored_pictures import Shown, batches, decoded
+from pipeline.tables import Table
+from schemas.media import Score
+from schemas.page import Refusal
 
+Scorer = Callable[[list[Image.Image]], list[float | None]]
+"""Gives a score for each picture, or `None` for one that cannot be scored."""
 SCORE = "score"
 COUNTED = "picture score"
 SCORE_ABOVE, SCORE_BELOW, NOT_SCORED = "score_above", "score_below", "not_scored"
-PICTURES = Table(
-    "work/pictures",
-    pa.schema([("key", pa.string()), ("media", pa.string()), ("url", pa.string()), ("location", ORIGIN_TYPE)]),
-)
-"""A stored picture by its SHA-256 (`key`); `media` is the key of its URL."""
 SCORES = Table(
     "work/scores",
     pa.schema([("key", pa.string()), ("url", pa.string()), ("model", pa.string()), ("score", pa.float64())]),
 )
 """What a model gave the picture at `url`; null where it could not score it."""
-PICTURES_PER_UNIT = 2_000
-MAX_BATCH_PIXELS = 64_000_000
-"""Pixels of the pictures that are held at once: 200 MB. One picture may have as many (`media.max_pixels`)."""
-
-MAX_URLS = 1_000
-"""URLs of one picture that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +116,49 @@ def hold(config: ScoreConfig) -> dict[str, Scorer]:
     return hold_models(stamps(config), config.providers) if config.models else {}
 
 
+@lru_cache(maxsize=1)
+def hold_models(models: tuple[tuple[Model, str], ...], providers: tuple[str, ...]) -> dict[str, Scorer]:
+    """Load models once a process, by name; another stamp loads them anew."""
+    return {model.name: load_scorer(model, providers) for model, _ in models}
+
+
+def load_scorer(model: Model, providers: Sequence[str]) -> Scorer:
+    """Load a model; what is wrong with it is a `UserError`."""
+    rows = load_rows(model, providers)
+
+    def score(pictures: list[Image.Image]) -> list[float | None]:
+        given = onnx_scores(rows, pictures) if isinstance(rows, OnnxRows) else rows(pictures)
+        return check_scores(model, given, len(pictures))
+
+    if isinstance(rows, OnnxRows):
+        score([Image.new("RGB", (8, 8))])  # a wrong index is told before the work
+    return score
+
+
+def onnx_scores(model: OnnxRows, pictures: list[Image.Image]) -> Sequence[Any]:
+    """Give the value that is the score of each picture."""
+    values, settings = model(pictures), model.settings
+    if settings.index >= values.shape[1]:
+        raise refused(f"{model.where}: value {settings.index} of {values.shape[1]} a picture")
+    if settings.softmax:
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        values /= values.sum(axis=1, keepdims=True)
+    scores: list[Any] = values[:, settings.index].tolist()
+    return scores
+
+
+def check_scores(model: Model, scores: Sequence[Any], wanted: int) -> list[float | None]:
+    """Insist on a finite number, or `None`, for each picture."""
+    if len(scores) != wanted:
+        raise refused(f"{model.where}: gave {len(scores)} scores for {wanted} pictures")
+    for score in scores:
+        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float | np.number)):
+            raise refused(f"{model.where}: gave {score!r:.60}, which is no number")
+        if score is not None and not math.isfinite(score):
+            raise refused(f"{model.where}: gave {score} for a picture; a score is a finite number or None")
+    return [None if score is None else float(score) for score in scores]
+
+
 def files_of(config: ScoreConfig) -> list[str]:
     """List the files of the models."""
     return [model.place for model in map(parse_model, config.models) if model.is_file]
@@ -159,14 +193,6 @@ def scores_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Score, ...]:
 # Stages
 
 
-def list_pictures(unit: Unit, inputs: Inputs, output: Output) -> None:
-    """Write the stored pictures of a range of URLs."""
-    for row in inputs[MEDIA.directory]:
-        if row["status"] == STORED:
-            told = {"media": row["key"], "url": row["url"], "location": row["location"]}
-            output.write(PICTURES, {"key": row["sha256"]} | told)
-
-
 def score_pictures(unit: Unit, inputs: Inputs, output: Output) -> None:
     """Score the pictures of a range of hashes."""
     config = output.job.config.scores
@@ -179,48 +205,6 @@ def score_pictures(unit: Unit, inputs: Inputs, output: Output) -> None:
                 for name in models:
                     score = next(given[name]) if picture is not None else None
                     write_score(name, score, shown, output)
-
-
-Shown = list[dict[str, Any]]
-"""The rows of `PICTURES` of one picture: the URLs that show it."""
-
-
-def decoded(inputs: Inputs, files: OpenFiles, output: Output) -> Iterator[tuple[Shown, Image.Image | None]]:
-    """Yield each picture of a range once, decoded, with the URLs that show it; `None` where it cannot be had."""
-    for number, shown in enumerate(url_chunks(inputs[PICTURES.directory])):
-        if output.begin(number) is not None:
-            yield shown, None
-            continue
-        data = read_stored(files, output.folder, Origin(**shown[0]["location"]))
-        try:
-            with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-                yield shown, picture.convert("RGB")
-        except (OSError, SyntaxError, ValueError):
-            yield shown, None
-
-
-def url_chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Shown]:
-    """Yield the URLs of each picture, at most `MAX_URLS` at once: a spacer may have a million of them."""
-    for _, same in groupby(rows, key=lambda row: str(row["key"])):
-        while shown := list(islice(same, MAX_URLS)):
-            yield shown
-
-
-def batches(
-    pictures: Iterable[tuple[Shown, Image.Image | None]], most: int
-) -> Iterator[list[tuple[Shown, Image.Image | None]]]:
-    """Join pictures to batches of at most `most` pictures and `MAX_BATCH_PIXELS`."""
-    batch: list[tuple[Shown, Image.Image | None]] = []
-    pixels = 0
-    for shown, picture in pictures:
-        more = picture.width * picture.height if picture else 0
-        if batch and (len(batch) == most or pixels + more > MAX_BATCH_PIXELS):
-            yield batch
-            batch, pixels = [], 0
-        batch.append((shown, picture))
-        pixels += more
-    if batch:
-        yield batch
 
 
 def write_score(name: str, score: float | None, shown: Shown, output: Output) -> None:

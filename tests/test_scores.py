@@ -15,7 +15,7 @@ from onnx_made import channel_means
 from PIL import Image
 from web_dataset import WORDS
 
-from pipeline import score
+from pipeline import stored_pictures
 from pipeline.build import BUILD, BuildConfig, run_steps
 from pipeline.cli import main
 from pipeline.folder import Folder, UserError
@@ -25,13 +25,13 @@ from pipeline.score import (
     SCORE_ABOVE,
     SCORE_BELOW,
     ScoreConfig,
-    batches,
     hold,
+    hold_models,
     judge_scores,
     stamped_models,
 )
-from pipeline.score_models import hold_models
 from pipeline.stage import Job, gather, run_unit
+from pipeline.stored_pictures import batches
 from pipeline.why import story_of
 from schemas.config import ConfigError, from_tree, with_overrides
 from schemas.page import Refusal, key_of
@@ -89,7 +89,7 @@ def test_wrong_settings_are_told(tree, message):
 
 
 def test_batches_are_bounded_by_number_and_pixels(monkeypatch):
-    monkeypatch.setattr(score, "MAX_BATCH_PIXELS", 2_500)
+    monkeypatch.setattr(stored_pictures, "MAX_BATCH_PIXELS", 2_500)
     shown = [([], picture) for picture in (grey(1), grey(2), grey(3), None, grey(4, (100, 100)), None)]
     assert [len(batch) for batch in batches(iter(shown), 3)] == [2, 2, 1, 1]
     assert [len(batch) for batch in batches(iter(shown), 1)] == [1] * 6

@@ -1,18 +1,19 @@
-"""Models that score pictures: ONNX files and Python functions, each held once by a process.
+"""Models that judge pictures: ONNX files and Python functions, loaded, and what they give checked.
 
-    NAME=FILE.onnx | NAME=module:function | NAME=FILE.py:function → hold_models → Scorer: [picture, ...] → [score, ...]
+    FILE.onnx | module:function | FILE.py:function → parse_model → load_rows → Rows: [picture, ...] → [row, ...]
 
-A function is given a list of Pillow pictures (RGB, as stored) and gives a number for each, or None for one that it
-cannot judge. An ONNX model is given NCHW float32 of the size, mean and deviation that `FILE.onnx.toml` or its own
-metadata says, on one thread. Whatever a model does that it should not is a `UserError` of one line.
+A function is given a list of Pillow pictures (RGB, as stored); what it gives is checked by `score`, which wants
+numbers, or by `embed`, which wants vectors. An ONNX model is given NCHW float32 of the size, mean and deviation that
+`FILE.onnx.toml` or its own metadata says, on one thread; a row is all of a picture's values of one output. Whatever a
+model does that it should not is a `UserError` of one line that begins with the setting that names the model.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +23,17 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.folder import UserError, locate, open_input
+from pipeline.folder import locate, open_input
 from pipeline.report import refused
 from pipeline.sources import stat
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
-Scorer = Callable[[list[Image.Image]], list[float | None]]
-"""Gives a score for each picture, or `None` for one that cannot be scored."""
+FORMS = ("FILE.onnx", "module:function", "FILE.py:function")
+Rows = Callable[[list[Image.Image]], Sequence[Any]]
+"""Gives something for each picture: a function what it likes, an ONNX model a row of numbers."""
 
 
 class Model(NamedTuple):
@@ -39,6 +42,12 @@ class Model(NamedTuple):
     name: str
     place: str
     function: str
+    setting: str = "scores.models"
+
+    @property
+    def where(self) -> str:
+        """Begin an error: the setting, and the model's name where it has one."""
+        return f"{self.setting}: {self.name}" if self.name else self.setting
 
     @property
     def is_file(self) -> bool:
@@ -49,27 +58,52 @@ class Model(NamedTuple):
 def parse_model(text: str) -> Model:
     """Read `NAME=FILE.onnx`, `NAME=module:function` or `NAME=FILE.py:function`; anything else is a `ValueError`."""
     name, equals, place = text.partition("=")
-    if equals and NAME.fullmatch(name):
-        if place.endswith(".onnx"):
-            return Model(name, place, "")
-        module, _, function = place.rpartition(":")
-        if function.isidentifier() and (module.endswith(".py") or all(map(str.isidentifier, module.split(".")))):
-            return Model(name, module, function)
-    raise ValueError(f"models are NAME=FILE.onnx, NAME=module:function or NAME=FILE.py:function, not {text!r}")
+    model = parse_place(place, "scores.models", name)
+    if not (equals and NAME.fullmatch(name)) or model is None:
+        raise ValueError(
+            f"models are {', '.join(f'NAME={form}' for form in FORMS[:2])} or NAME={FORMS[2]}, not {text!r}"
+        )
+    return model
+
+
+def parse_place(place: str, setting: str, name: str = "") -> Model | None:
+    """Read one of `FORMS`; `None` where it is none of them."""
+    if place.endswith(".onnx"):
+        return Model(name, place, "", setting)
+    module, _, function = place.rpartition(":")
+    if function.isidentifier() and (module.endswith(".py") or all(map(str.isidentifier, module.split(".")))):
+        return Model(name, module, function, setting)
+    return None
+
+
+def files_of_model(model: Model) -> list[str]:
+    """List the files that a model is made of, as far as they can be known; a `UserError` where one is missing."""
+    files = [model.place] if model.is_file else module_files(model)
+    for path in files:
+        system, inside = locate(path)
+        if not system.isfile(inside):
+            raise refused(f"{model.where}: {path}: no such file")
+    return files + ([settings_file(model.place)] if not model.function and settings_file(model.place) else [])
 
 
 def stamp_of(model: Model) -> str:
     """Give what changes when the content of a model does; a `UserError` where there is none."""
-    files = [model.place] if model.is_file else module_files(model)
-    stamps = []
-    for path in files:
-        try:
-            stamps.append(stat(path)[1])
-        except FileNotFoundError:
-            raise refused(f"scores.models: {model.name}: {path}: no such file") from None
-    if not model.function and (settings := settings_file(model.place)):
-        stamps.append(stat(settings)[1])
-    return " ".join(stamps)
+    return " ".join(stat(path)[1] for path in files_of_model(model))
+
+
+def digest_of(model: Model) -> str:
+    """Give the SHA-256 of each file of a model, joined by spaces: the same wherever and whenever it was copied."""
+    return " ".join(digest_file(path, stat(path)[1]) for path in files_of_model(model))
+
+
+@lru_cache(maxsize=16)
+def digest_file(path: str, stamp: str) -> str:
+    """Hash a file, once a process and again when its stamp changes."""
+    digest = hashlib.sha256()
+    with open_input(path) as stream:
+        while data := stream.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def module_files(model: Model) -> list[str]:
@@ -79,7 +113,7 @@ def module_files(model: Model) -> list[str]:
     except (ImportError, ValueError):
         found = None
     if found is None:
-        raise refused(f"scores.models: {model.name}: no module {model.place}")
+        raise refused(f"{model.where}: no module {model.place}")
     return [found.origin] if found.origin and found.has_location else []
 
 
@@ -89,46 +123,26 @@ def settings_file(path: str) -> str:
     return f"{path}.toml" if system.isfile(inside) else ""
 
 
-@lru_cache(maxsize=1)
-def hold_models(models: tuple[tuple[Model, str], ...], providers: tuple[str, ...]) -> dict[str, Scorer]:
-    """Load models once a process, by name; another stamp loads them anew."""
-    return {model.name: load_model(model, providers) for model, _ in models}
-
-
-def load_model(model: Model, providers: Sequence[str]) -> Scorer:
+def load_rows(model: Model, providers: Sequence[str]) -> OnnxRows | Rows:
     """Load a model; what is wrong with it is a `UserError`."""
     if not model.function:
         return load_onnx(model, providers)
     function = load_function(model)
 
-    def score(pictures: list[Image.Image]) -> list[float | None]:
+    def rows(pictures: list[Image.Image]) -> list[Any]:
         try:
-            given = function([picture.copy() for picture in pictures])
-            return check_scores(model.name, list(given), len(pictures))
-        except UserError:
-            raise
+            given = list(function([picture.copy() for picture in pictures]))
         except Exception as error:
-            raise refused(f"scores.models: {model.name}: {first_line(error)}") from error
+            raise refused(f"{model.where}: {first_line(error)}") from error
+        return given
 
-    return score
+    return rows
 
 
 def first_line(error: BaseException) -> str:
     """Tell an error in one line."""
     text = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {text}"
-
-
-def check_scores(name: str, scores: Sequence[Any], wanted: int) -> list[float | None]:
-    """Insist on a finite number, or `None`, for each picture."""
-    if len(scores) != wanted:
-        raise refused(f"scores.models: {name}: gave {len(scores)} scores for {wanted} pictures")
-    for score in scores:
-        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float | np.number)):
-            raise refused(f"scores.models: {name}: gave {score!r:.60}, which is no number")
-        if score is not None and not math.isfinite(score):
-            raise refused(f"scores.models: {name}: gave {score} for a picture; a score is a finite number or None")
-    return [None if score is None else float(score) for score in scores]
 
 
 # Python functions
@@ -139,16 +153,16 @@ def load_function(model: Model) -> Callable[[list[Image.Image]], Any]:
     try:
         module = run_file(model.place) if model.is_file else importlib.import_module(model.place)
     except Exception as error:
-        raise refused(f"scores.models: {model.name}: {model.place}: {first_line(error)}") from error
+        raise refused(f"{model.where}: {model.place}: {first_line(error)}") from error
     function = getattr(module, model.function, None)
     if not callable(function):
-        raise refused(f"scores.models: {model.name}: {model.place} has no function {model.function}")
+        raise refused(f"{model.where}: {model.place} has no function {model.function}")
     return function  # type: ignore[no-any-return]
 
 
 def run_file(path: str) -> ModuleType:
     """Run a Python file as a module of its own."""
-    spec = importlib.util.spec_from_file_location(f"flamingo_scores_{abs(hash(path))}", path)
+    spec = importlib.util.spec_from_file_location(f"flamingo_model_{abs(hash(path))}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -165,7 +179,8 @@ class OnnxSettings:
 
     `size_px` is the side of the square that it takes, 0 for what the model says. With `crop` the shorter side becomes
     that long and the middle is taken, else the picture is stretched. Pixels are 0..1 before `mean` and `std`. The score
-    is value `index` of output `output`, after a softmax over them where `softmax` says so.
+    is value `index` of output `output`, after a softmax over them where `softmax` says so. An embedding is all values
+    of that output, whatever `index` and `softmax` say.
     """
 
     size_px: int = 0
@@ -220,12 +235,12 @@ def onnx_settings(path: str, metadata: Mapping[str, str]) -> OnnxSettings:
     return read_settings(tree, where or path)
 
 
-def load_onnx(model: Model, providers: Sequence[str]) -> Scorer:
+def load_onnx(model: Model, providers: Sequence[str]) -> OnnxRows:
     """Open an ONNX model and try it on a grey picture, so that a wrong one is told before the work."""
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        raise UserError(f"scores.models: {model.name} needs onnxruntime: pip install 'flamingo-data[score]'") from None
+        raise refused(f"{model.where} needs onnxruntime: pip install 'flamingo-data[score]'") from None
     available = onnxruntime.get_available_providers()
     chosen = next((one for one in providers if one in available), None)
     if chosen is None:
@@ -236,11 +251,11 @@ def load_onnx(model: Model, providers: Sequence[str]) -> Scorer:
         # A path, so that weights in files beside the model are found.
         session = onnxruntime.InferenceSession(local_or_bytes(model.place), options, providers=[chosen])
     except Exception as error:
-        raise refused(f"scores.models: {model.name}: {model.place}: no ONNX model: {first_line(error)}") from None
+        raise refused(f"{model.where}: {model.place}: no ONNX model: {first_line(error)}") from None
     settings = onnx_settings(model.place, session.get_modelmeta().custom_metadata_map)
-    scorer = OnnxScorer(model, session, settings)
-    scorer([Image.new("RGB", (8, 8), (128, 128, 128))])
-    return scorer
+    rows = OnnxRows(model, session, settings)
+    rows([Image.new("RGB", (8, 8), (128, 128, 128))])
+    return rows
 
 
 def local_or_bytes(path: str) -> str | bytes:
@@ -251,13 +266,13 @@ def local_or_bytes(path: str) -> str | bytes:
         return stream.read()
 
 
-class OnnxScorer:
-    """Scores pictures with an ONNX model."""
+class OnnxRows:
+    """Runs an ONNX model."""
 
     def __init__(self, model: Model, session: Any, settings: OnnxSettings) -> None:
         """Compare what the model takes with the settings; what does not fit is a `UserError`."""
         self.model, self.session, self.settings = model, session, settings
-        self.where = f"scores.models: {model.name}: {model.place}"
+        self.where = f"{model.where}: {model.place}"
         inputs, outputs = session.get_inputs(), session.get_outputs()
         shape = inputs[0].shape if inputs else []
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(shape) != 4:
@@ -276,24 +291,18 @@ class OnnxScorer:
         self.side, self.one_by_one = side, fixed[0] == 1
         self.input, self.output = inputs[0].name, outputs[settings.output].name
 
-    def __call__(self, pictures: list[Image.Image]) -> list[float | None]:
-        """Score pictures."""
+    def __call__(self, pictures: list[Image.Image]) -> NDArray[np.float64]:
+        """Give all values of the output for each picture."""
         rows = np.stack([self.prepare(picture) for picture in pictures])
         batches = np.split(rows, len(rows)) if self.one_by_one else [rows]
-        scores: list[Any] = []
+        given: list[NDArray[np.float64]] = []
         for batch in batches:
             try:
                 (values,) = self.session.run([self.output], {self.input: batch})
-                values = np.asarray(values, np.float64).reshape(len(batch), -1)
+                given.append(np.asarray(values, np.float64).reshape(len(batch), -1))
             except Exception as error:
                 raise refused(f"{self.where}: {first_line(error)}") from None
-            if self.settings.index >= values.shape[1]:
-                raise refused(f"{self.where}: value {self.settings.index} of {values.shape[1]} a picture")
-            if self.settings.softmax:
-                values = np.exp(values - values.max(axis=1, keepdims=True))
-                values /= values.sum(axis=1, keepdims=True)
-            scores += values[:, self.settings.index].tolist()
-        return check_scores(self.model.name, scores, len(pictures))
+        return np.concatenate(given)
 
     def prepare(self, picture: Image.Image) -> np.ndarray[Any, Any]:
         """Scale a picture to the model's size: 3 x H x W, float32."""
