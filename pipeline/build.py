@@ -48,13 +48,14 @@ from pipeline.evaluation import stamped as stamped_sets
 from pipeline.extract import ExtractConfig
 from pipeline.fetch import locate_media, normalise_media
 from pipeline.filters import FiltersConfig, PageRules
-from pipeline.funnel import funnel
-from pipeline.kinds import KINDS, PAIR_KIND, VIDEO_KIND
+from pipeline.kinds import PAIR_KIND, VIDEO_KIND
 from pipeline.lists import list_pages, settle_pages
+from pipeline.manifest import remove_manifests, write_manifest
 from pipeline.media import MediaConfig
 from pipeline.minhash import NearConfig
 from pipeline.optout import stamped
 from pipeline.pair_rules import NONE, PairConfig
+from pipeline.pair_score import CHOSEN, PAIR_SCORES, TO_SCORE, judge_pairs, plan_pair_shards, score_pairs
 from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
 from pipeline.plan import Plan, Totals, add_totals, by_any_rows, by_list, by_rows, by_shard, by_split
 from pipeline.politeness import FetchConfig
@@ -62,8 +63,15 @@ from pipeline.privacy import PrivacyConfig
 from pipeline.refer import STAYING, refer_documents
 from pipeline.repeats import SHOWN, TEMPLATES, settle_templates
 from pipeline.rights import RightsConfig
-from pipeline.score import SCORES, ScoreConfig, score_pictures, stamped_models
-from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, merge_index, write_shard
+from pipeline.score import (
+    SCORES,
+    ScoreConfig,
+    for_pictures,
+    score_pictures,
+    stamped_models,
+    stamped_pair_models,
+)
+from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, write_shard
 from pipeline.sources import SourceConfig
 from pipeline.stage import Execute, Job, Stage, Unit, fingerprint
 from pipeline.stale import finished, remove_stale
@@ -90,7 +98,6 @@ from pipeline.word_lists import stamp_flagged
 from schemas import SCHEMA_VERSION
 from schemas.asked import IMAGE, PAGE, VIDEO
 from schemas.config import to_tree
-from schemas.shard import Manifest, Shard, manifest_name, manifest_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ class BuildConfig:
     media: MediaConfig = field(default_factory=MediaConfig)
     """How images are checked and stored."""
     scores: ScoreConfig = field(default_factory=ScoreConfig)
-    """Which models score the pictures, and which scores are kept."""
+    """Which models score the pictures and the pairs, and which scores are kept."""
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     """Which images and pages are kept."""
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
@@ -144,6 +151,11 @@ def scores_pictures(config: BuildConfig) -> bool:
     return bool(config.scores.models)
 
 
+def scores_pairs(config: BuildConfig) -> bool:
+    """Tell whether pairs are scored."""
+    return writes_pairs(config) and bool(config.scores.pair_models)
+
+
 def writes_videos(config: BuildConfig) -> bool:
     """Tell whether videos are wanted."""
     return config.videos.keep != NONE
@@ -167,11 +179,7 @@ class Step:
 
 
 EXTRACT = (
-    Step(
-        Stage("list", (), (LISTED,), list_pages),
-        lambda config: [],
-        by_list,
-    ),
+    Step(Stage("list", (), (LISTED,), list_pages), lambda config: [], by_list),
     Step(
         Stage("settle", (LISTED, ASKED), (PAGES,), settle_pages),
         lambda config: [stamped(config.rights)],
@@ -246,9 +254,8 @@ FETCH = (
     Step(
         Stage("decode_videos", (VIDEO_WANTED,), (CLIPS, CUES), decode_videos),
         lambda config: [
-            replace(config.source, paths=()),
+            *(replace(config.source, paths=()), config.videos),
             replace(FetchConfig(), max_video_bytes=config.fetch.max_video_bytes),
-            config.videos,
             replace(MediaConfig(), jpeg_quality=config.media.jpeg_quality),
         ],
         by_split(VIDEO),
@@ -278,7 +285,7 @@ SCORE = (
 ASSEMBLE = (
     Step(
         Stage("place", (REFERENCES, MEDIA, SCORES, NEAREST), (PLACEMENTS, SHOWN, NEAR_MISSES), place_images),
-        lambda config: [config.filters.images, stamped_sets(config.filters.evaluation), config.scores],
+        lambda config: [config.filters.images, stamped_sets(config.filters.evaluation), for_pictures(config.scores)],
         by_rows(REFERENCES.directory, MEDIA.directory),
     ),
     Step(
@@ -290,9 +297,7 @@ ASSEMBLE = (
     Step(
         Stage("select", (DOCUMENTS, STAYING, PLACEMENTS, BOILERPLATE, TEMPLATES), (SAMPLES,), select_documents),
         lambda config: [
-            config.privacy,
-            config.filters.pages,
-            config.filters.language,
+            *(config.privacy, config.filters.pages, config.filters.language),
             replace(config.filters.texts, flagged_words=stamp_flagged(config.filters.texts.flagged_words)),
         ],
         by_rows(DOCUMENTS.directory, PLACEMENTS.directory),
@@ -316,18 +321,30 @@ ASSEMBLE = (
         wanted=writes_pairs,
     ),
     Step(
-        Stage("pair", (CANDIDATES, MEDIA, SCORES, NEAREST), (PAIRS,), pair_images),
+        Stage("pair", (CANDIDATES, MEDIA, SCORES, NEAREST), (PAIRS, CHOSEN), pair_images),
         lambda config: [
             *(config.pairs, config.filters.images, stamped_sets(config.filters.evaluation)),
-            *(config.scores, config.privacy),
+            *({} if config.scores.pair_models else for_pictures(config.scores), config.privacy),
         ],
         by_rows(CANDIDATES.directory, MEDIA.directory),
         wanted=writes_pairs,
     ),
     Step(
+        Stage("pair_score", (TO_SCORE,), (PAIR_SCORES,), score_pairs),
+        lambda config: [stamped_pair_models(config.scores)],
+        by_rows(CHOSEN.directory, rows_per_unit=PICTURES_PER_UNIT),
+        wanted=scores_pairs,
+    ),
+    Step(
+        Stage("pair_judge", (CHOSEN, PAIR_SCORES), (PAIRS,), judge_pairs),
+        lambda config: [config.scores],
+        by_rows(CHOSEN.directory),
+        wanted=scores_pairs,
+    ),
+    Step(
         Stage("pair_shard", (PAIRS,), (), partial(write_shard, kind=PAIR_KIND)),
         lambda config: [config.shards],
-        by_shard(PAIRS, "pair", "image", "image bytes"),
+        plan_pair_shards,
         shards=PAIR_KIND,
         wanted=writes_pairs,
     ),
@@ -361,8 +378,7 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
         done = finished(job.folder, step.stage)
         todo = [unit for unit in units if unit.name not in done]
         if todo:
-            for kind in KINDS:
-                job.folder.remove(manifest_name(kind.name))
+            remove_manifests(job.folder)
             execute(step.stage, todo, len(units) - len(todo))
         add_totals(job.folder, step.stage, units, totals)
     if steps[-1] is BUILD[-1]:
@@ -386,12 +402,3 @@ def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
     made_of = [totals.made.get(table.directory, "") for table in step.stage.reads]
     base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, made_of)
     return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in step.plan(totals, job)]
-
-
-def write_manifest(job: Job, totals: Totals, stage: str, kind: Kind[Any]) -> None:
-    """Write the index and, last of all, the manifest: a folder of shards with a manifest is complete."""
-    facts = sorted(totals.facts.get(stage, []), key=lambda fact: str(fact["name"]))
-    shards = [Shard(**fact) for fact in facts]
-    merge_index(job.folder, [shard.name for shard in shards], kind)
-    manifest = Manifest(kind.name, tuple(shards), funnel(totals, [kind.name]), to_tree(job.config), __version__)
-    job.folder.write_text(manifest_name(kind.name), manifest_to_json(manifest))

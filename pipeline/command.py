@@ -30,7 +30,7 @@ from pipeline.plan import Totals
 from pipeline.progress import TerminalProgress
 from pipeline.report import MANIFEST_FILE, funnel_table, print_summary, say
 from pipeline.run import load_config, run
-from pipeline.score import hold
+from pipeline.score import check_models
 from pipeline.sources import plan_splits
 from schemas.config import from_toml, from_tree, to_tree, with_overrides
 from schemas.shard import manifest_from_json
@@ -99,7 +99,7 @@ def toml(value: Any) -> str:
 
 def describe_plan(root: str, config: BuildConfig, options: LocalOptions) -> None:
     """Print what a run would read and ask for, without running it."""
-    hold(config.scores)
+    check_models(config.scores)
     splits = plan_splits(config.source)
     files = sorted({split.file for split in splits})
     click.echo(tomli_w.dumps(to_tree(config)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline.embed import COUNTED as EMBEDDED
+from pipeline.pair_score import COUNTED as PAIR_SCORED
 from pipeline.plan import Totals
 from pipeline.privacy import COUNTED as MASKED_AS
 from pipeline.score import COUNTED as SCORED
@@ -19,13 +20,14 @@ FUNNEL = {
         *("score", "embed", "evaluation", "locate_videos", "decode_videos"),
     ),
     INTERLEAVED: ("filter_images", "filter_texts", "select", "mask", "shard"),
-    IMAGE_TEXT: ("pair", "pair_mask", "pair_shard"),
+    IMAGE_TEXT: ("pair", "pair_mask", "pair_score", "pair_judge", "pair_shard"),
     VIDEO_TEXT: ("clip", "video_mask", "video_shard"),
 }
 """The stages of the funnel: those that all kinds of shards share, and those of each kind."""
 STAGES = tuple(stage for stages in FUNNEL.values() for stage in stages)
 KINDS = (
-    *("record", "page", "paragraph", "image url", "image", "video", "track", "clip", SCORED, EMBEDDED),
+    *("record", "page", "paragraph", "image url", "image", "video", "track", "clip"),
+    *(SCORED, EMBEDDED, PAIR_SCORED),
     *MASKED_AS.values(),
 )
 """What is counted in the funnel; other counts are sizes."""

@@ -3,7 +3,7 @@
 texts    documents: each text of each picture, cleaned → by text; a picture without any → by picture
 count    by text: how many pictures share it → by picture
 pair     by picture: image rules × evaluation sets × thresholds of scores × text rules → the picture with its best text,
-         personal data masked, or why it has none
+         personal data masked, or why it has none; to `pair_score` where models score pairs
 
 Documents that are dropped for others speak, too: they may say more of a picture that both show. What only they show is
 no picture of the dataset, and was rejected with them.
@@ -24,6 +24,7 @@ from pipeline.evaluation import EvaluationSets, find_copy, hold_sets
 from pipeline.fetch import Rows, by_key
 from pipeline.filters import judge_media
 from pipeline.pair_rules import choose_text
+from pipeline.pair_score import CHOSEN, PAIR, pair_size
 from pipeline.pair_texts import clean_text
 from pipeline.privacy import Masker
 from pipeline.score import SCORES, judge_scores, scores_of
@@ -33,7 +34,7 @@ from schemas.document import Document, ImageRef, Said, document_from_row
 from schemas.media import Media, media_from_row, score_rows
 from schemas.page import ORIGIN_TYPE, TIME_TYPE, Refusal, Rejected, key_of, origin_to_row
 
-PAIR, MASK = "pair", "pair_mask"
+MASK = "pair_mask"
 NO_TEXT = "no_text"
 TEXT_FIELDS = [
     ("key", pa.string()),
@@ -135,7 +136,10 @@ def pair_images(unit: Unit, inputs: Inputs, output: Output) -> None:
             row = pair_row(chosen, candidates, media, masker) | {"scores": score_rows(scores_of(scores))}
             masker.tell(MASK, output.counts)
             output.keep(PAIR, "image", bytes=media.stored_bytes, words=len(row["text"].split()))
-            output.write(PAIRS, row, 1024 + sum(len(text["text"]) for text in row["texts"]))
+            if config.scores.pair_models:
+                output.write(CHOSEN, row | {"bytes": media.stored_bytes}, pair_size(row))
+            else:
+                output.write(PAIRS, row, pair_size(row))
 
 
 def by_page(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -166,8 +170,7 @@ def choose(
     match = find_copy(media, sets, config.filters.evaluation, nearest)
     if match is not None and (copy := match.refusal()):
         return copy
-    refusal = judge_scores(scores, config.scores)
-    if refusal is not None:
+    if not config.scores.pair_models and (refusal := judge_scores(scores, config.scores)):
         return refusal
     texts = [row for row in candidates if row["text"]]
     if not texts:

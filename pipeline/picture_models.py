@@ -2,10 +2,11 @@
 
     FILE.onnx | module:function | FILE.py:function → parse_model → load_rows → Rows: [picture, ...] → [row, ...]
 
-A function is given a list of Pillow pictures (RGB, as stored); what it gives is checked by `score`, which wants
-numbers, or by `embed`, which wants vectors. An ONNX model is given NCHW float32 of the size, mean and deviation that
-`FILE.onnx.toml` or its own metadata says, on one thread; a row is all of a picture's values of one output. Whatever a
-model does that it should not is a `UserError` of one line that begins with the setting that names the model.
+A function is given a list of Pillow pictures (RGB, as stored), one of pairs also a list of their texts; what it gives
+is checked by `score`, which wants numbers, or by `embed`, which wants vectors. An ONNX model is given NCHW float32 of
+the size, mean and deviation that `FILE.onnx.toml` or its own metadata says, on one thread; a row is all of a picture's
+values of one output. Whatever a model does that it should not is a `UserError` of one line that begins with the setting
+that names the model.
 """
 
 from __future__ import annotations
@@ -63,6 +64,15 @@ def parse_model(text: str) -> Model:
         raise ValueError(
             f"models are {', '.join(f'NAME={form}' for form in FORMS[:2])} or NAME={FORMS[2]}, not {text!r}"
         )
+    return model
+
+
+def parse_pair_model(text: str) -> Model:
+    """Read `NAME=module:function` or `NAME=FILE.py:function`; anything else is a `ValueError`."""
+    name, equals, place = text.partition("=")
+    model = parse_place(place, "scores.pair_models", name)
+    if not (equals and NAME.fullmatch(name)) or model is None or not model.function:
+        raise ValueError(f"pair_models are NAME={FORMS[1]} or NAME={FORMS[2]}, not {text!r}")
     return model
 
 
@@ -128,15 +138,18 @@ def load_rows(model: Model, providers: Sequence[str]) -> OnnxRows | Rows:
     if not model.function:
         return load_onnx(model, providers)
     function = load_function(model)
+    return lambda pictures: call_function(model, function, pictures)
 
-    def rows(pictures: list[Image.Image]) -> list[Any]:
-        try:
-            given = list(function([picture.copy() for picture in pictures]))
-        except Exception as error:
-            raise refused(f"{model.where}: {first_line(error)}") from error
-        return given
 
-    return rows
+def call_function(
+    model: Model, function: Callable[..., Any], pictures: list[Image.Image], *more: list[str]
+) -> list[Any]:
+    """Call a function with pictures of its own; whatever it raises is a `UserError`."""
+    try:
+        given = list(function([picture.copy() for picture in pictures], *more))
+    except Exception as error:
+        raise refused(f"{model.where}: {first_line(error)}") from error
+    return given
 
 
 def first_line(error: BaseException) -> str:
@@ -148,7 +161,7 @@ def first_line(error: BaseException) -> str:
 # Python functions
 
 
-def load_function(model: Model) -> Callable[[list[Image.Image]], Any]:
+def load_function(model: Model) -> Callable[..., Any]:
     """Import a function; whatever its module raises is told in one line."""
     try:
         module = run_file(model.place) if model.is_file else importlib.import_module(model.place)

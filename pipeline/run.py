@@ -16,7 +16,7 @@ from pipeline.evaluation import check_sets
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
 from pipeline.plan import Totals
-from pipeline.score import files_of, hold
+from pipeline.score import check_models, files_of
 from pipeline.sources import LIST, SourceConfig, plan_splits
 from pipeline.stage import Job, Stage, Unit
 from schemas.config import ConfigError, from_toml, to_tree
@@ -87,7 +87,7 @@ def run(
         raise UserError(f"{relative[0]}: a path from here means nothing on {runner}; give an absolute path or a URL")
     check_sets(evaluation)
     check_model(evaluation, config.scores)
-    hold(config.scores)
+    check_models(config.scores)
     check_claim(folder, config)
     with sole_writer(folder):
         check_claim(folder, config)  # another run may have come first

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.pair_rules import NONE
+
 Config = Mapping[str, Any]
 OFF = {
     "rights.robots": "robots.txt was not honoured (rights.robots)",
@@ -21,6 +23,7 @@ OFF = {
     "(privacy.mask)",
 }
 """What is said where a setting is off, empty or unknown to the dataset."""
+NO_PAIR_MODEL = "no image-text model ran: nothing compared pictures with the texts of their pairs (scores.pair_models)"
 NO_FLAGGED = "flagged words were not judged (filters.texts.page.max_flagged_words)"
 SHORT_LIST = "no list of flagged words was given: our own short one was used (filters.texts.flagged_words)"
 
@@ -39,6 +42,8 @@ def steps_not_run(config: Config) -> list[str]:
     """Say which steps did not run, a line each, with the setting that turns it on."""
     judged = any(setting(config, f"filters.texts.{part}.max_flagged_words") for part in ("page", "paragraph"))
     lines = [line for name, line in OFF.items() if not setting(config, name)]
+    if setting(config, "pairs.preset") not in (None, NONE) and not setting(config, "scores.pair_models"):
+        lines.append(NO_PAIR_MODEL)
     if not judged:
         lines.append(NO_FLAGGED)
     elif not setting(config, "filters.texts.flagged_words"):

@@ -3,7 +3,8 @@
 score   stored pictures, by SHA-256: decode once, score in batches → a row for each URL and model
 
 A picture is scored once, however many URLs and pages show it. Thresholds are applied where pictures are judged
-(`place`, `pair`), so that another threshold scores nothing anew; another model file does.
+(`place`, `pair`), so that another threshold scores nothing anew; another model file does. Models of pairs are named
+here, too, and run in `pair_score`.
 
 Beam has RunInference for this. What it does is done here too: pictures go through the model in batches, and the model
 is loaded once a process (`hold_models`). But its BatchElements fits the size of batches to the time they take, so that
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +26,16 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.folder import OpenFiles
-from pipeline.picture_models import Model, OnnxRows, load_rows, parse_model, stamp_of
+from pipeline.picture_models import (
+    Model,
+    OnnxRows,
+    call_function,
+    load_function,
+    load_rows,
+    parse_model,
+    parse_pair_model,
+    stamp_of,
+)
 from pipeline.report import refused
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.stored_pictures import Shown, batches, decoded
@@ -35,6 +45,8 @@ from schemas.page import Refusal
 
 Scorer = Callable[[list[Image.Image]], list[float | None]]
 """Gives a score for each picture, or `None` for one that cannot be scored."""
+PairScorer = Callable[[list[Image.Image], list[str]], list[float | None]]
+"""Gives a score for each picture and its text."""
 SCORE = "score"
 COUNTED = "picture score"
 SCORE_ABOVE, SCORE_BELOW, NOT_SCORED = "score_above", "score_below", "not_scored"
@@ -47,22 +59,25 @@ SCORES = Table(
 
 @dataclass(frozen=True, slots=True)
 class ScoreConfig:
-    """Which models score the pictures, and which scores leave a picture out."""
+    """Which models score the pictures and the pairs, and which scores leave them out."""
 
     models: tuple[str, ...] = ()
     """NAME=FILE.onnx (with FILE.onnx.toml beside it), NAME=module:function or NAME=FILE.py:function. A function is
     given a list of Pillow pictures (RGB) and gives a number for each, or None."""
     drop_above: tuple[str, ...] = ()
-    """NAME=VALUE, such as nsfw=0.7: pictures with a higher score are left out, and those without a score."""
+    """NAME=VALUE, such as nsfw=0.7: pictures, or pairs, with a higher score are left out, and those without a score."""
     drop_below: tuple[str, ...] = ()
-    """NAME=VALUE, such as aesthetic=4.5: pictures with a lower score are left out, and those without a score."""
+    """NAME=VALUE, such as clip=0.28: pictures, or pairs, with a lower score are left out, and those without a score."""
+    pair_models: tuple[str, ...] = ()
+    """NAME=module:function or NAME=FILE.py:function, for pairs alone: a function is given a list of Pillow pictures
+    (RGB) and a list of their texts, as they are written, and gives a number for each pair, or None."""
     batch: int = 16
-    """Pictures that a model is given at once, at most; large ones are fewer."""
+    """Pictures, or pairs, that a model is given at once, at most; large ones are fewer."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """Execution providers of ONNX Runtime; the first one that is there is taken."""
 
     def __post_init__(self) -> None:
-        names = [parse_model(text).name for text in self.models]
+        names = [model.name for model in (*picture_models(self), *pair_models(self))]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two models are called {twice[0]}")
         for setting, given in (("drop_above", self.drop_above), ("drop_below", self.drop_below)):
@@ -87,6 +102,26 @@ def parse_limit(setting: str, text: str, names: Sequence[str]) -> tuple[str, flo
     return name, limit
 
 
+def picture_models(config: ScoreConfig) -> list[Model]:
+    """Read the models that score pictures."""
+    return [parse_model(text) for text in config.models]
+
+
+def pair_models(config: ScoreConfig) -> list[Model]:
+    """Read the models that score pairs."""
+    return [parse_pair_model(text) for text in config.pair_models]
+
+
+def for_pictures(config: ScoreConfig) -> ScoreConfig:
+    """Give what is about pictures alone: what decides the stages that know no pairs."""
+    names = {model.name for model in picture_models(config)}
+    above, below = (
+        tuple(text for text in given if text.partition("=")[0] in names)
+        for given in (config.drop_above, config.drop_below)
+    )
+    return replace(config, pair_models=(), drop_above=above, drop_below=below)
+
+
 # Models of the settings
 
 
@@ -100,20 +135,55 @@ class Scorers:
 
 
 def stamped_models(config: ScoreConfig) -> Scorers:
-    """Name each model with a stamp that changes when its content does."""
-    stamped = tuple(f"{text} {stamp}" for text, (_, stamp) in zip(config.models, stamps(config), strict=True))
-    return Scorers(stamped, config.batch, config.providers)
+    """Name each model of pictures with a stamp that changes when its content does."""
+    return Scorers(stamped(config.models, picture_models(config)), config.batch, config.providers)
 
 
-def stamps(config: ScoreConfig) -> tuple[tuple[Model, str], ...]:
+def stamped_pair_models(config: ScoreConfig) -> Scorers:
+    """Name each model of pairs with a stamp that changes when its content does."""
+    return Scorers(stamped(config.pair_models, pair_models(config)), config.batch, ())
+
+
+def stamped(texts: Iterable[str], models: Sequence[Model]) -> tuple[str, ...]:
+    """Name models with their stamps."""
+    return tuple(f"{text} {stamp}" for text, (_, stamp) in zip(texts, stamps(models), strict=True))
+
+
+def stamps(models: Sequence[Model]) -> tuple[tuple[Model, str], ...]:
     """Give each model and its stamp."""
-    models = [parse_model(text) for text in config.models]
     return tuple((model, stamp_of(model)) for model in models)
 
 
 def hold(config: ScoreConfig) -> dict[str, Scorer]:
-    """Give the models of a run by name, loaded once a process; one that cannot be used is a `UserError`."""
-    return hold_models(stamps(config), config.providers) if config.models else {}
+    """Give the models of pictures by name, loaded once a process; one that cannot be used is a `UserError`."""
+    return hold_models(stamps(picture_models(config)), config.providers) if config.models else {}
+
+
+def hold_pairs(config: ScoreConfig) -> dict[str, PairScorer]:
+    """Give the models of pairs by name, loaded once a process; one that cannot be used is a `UserError`."""
+    return hold_pair_models(stamps(pair_models(config))) if config.pair_models else {}
+
+
+def check_models(config: ScoreConfig) -> None:
+    """Refuse models that cannot be used, before work is done."""
+    hold(config)
+    hold_pairs(config)
+
+
+@lru_cache(maxsize=1)
+def hold_pair_models(models: tuple[tuple[Model, str], ...]) -> dict[str, PairScorer]:
+    """Load models of pairs once a process, by name; another stamp loads them anew."""
+    return {model.name: load_pair_scorer(model) for model, _ in models}
+
+
+def load_pair_scorer(model: Model) -> PairScorer:
+    """Load a model of pairs; what is wrong with it is a `UserError`."""
+    function = load_function(model)
+
+    def score(pictures: list[Image.Image], texts: list[str]) -> list[float | None]:
+        return check_scores(model, call_function(model, function, pictures, list(texts)), len(pictures))
+
+    return score
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +231,7 @@ def check_scores(model: Model, scores: Sequence[Any], wanted: int) -> list[float
 
 def files_of(config: ScoreConfig) -> list[str]:
     """List the files of the models."""
-    return [model.place for model in map(parse_model, config.models) if model.is_file]
+    return [model.place for model in (*picture_models(config), *pair_models(config)) if model.is_file]
 
 
 # Thresholds
@@ -169,19 +239,27 @@ def files_of(config: ScoreConfig) -> list[str]:
 
 def judge_scores(rows: Iterable[Mapping[str, Any]], config: ScoreConfig) -> Refusal | None:
     """Judge a picture by its rows of `SCORES`; `None` keeps it. A missing score refuses it where a threshold asks."""
-    given = {row["model"]: row["score"] for row in rows}
-    names = [parse_model(text).name for text in config.models]
-    above = [parse_limit("drop_above", text, names) for text in config.drop_above]
-    below = [parse_limit("drop_below", text, names) for text in config.drop_below]
+    return judge_limits({row["model"]: row["score"] for row in rows}, picture_models(config), config)
+
+
+def judge_limits(given: Mapping[str, float | None], models: Sequence[Model], config: ScoreConfig) -> Refusal | None:
+    """Judge scores, by model, by the thresholds of some models; `None` keeps what has them."""
+    names = {model.name for model in models}
+    above, below = (
+        [(name, float(limit)) for name, _, limit in (text.partition("=") for text in texts) if name in names]
+        for texts in (config.drop_above, config.drop_below)
+    )
+    scores: dict[str, float] = {}
     for name, _ in (*above, *below):
-        if given.get(name) is None:
+        if (score := given.get(name)) is None:
             return Refusal(NOT_SCORED, name)
+        scores[name] = score
     for name, limit in above:
-        if given[name] > limit:
-            return Refusal(SCORE_ABOVE, f"{name} {given[name]:.6g} > {limit:g}")
+        if scores[name] > limit:
+            return Refusal(SCORE_ABOVE, f"{name} {scores[name]:.6g} > {limit:g}")
     for name, limit in below:
-        if given[name] < limit:
-            return Refusal(SCORE_BELOW, f"{name} {given[name]:.6g} < {limit:g}")
+        if scores[name] < limit:
+            return Refusal(SCORE_BELOW, f"{name} {scores[name]:.6g} < {limit:g}")
     return None
 
 

@@ -7,14 +7,14 @@ decoded         pictures, by SHA-256 → each once, decoded, with the URLs that 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.folder import OpenFiles
+from pipeline.folder import Folder, OpenFiles
 from pipeline.stage import Inputs, Output, Unit
 from pipeline.store import read_stored
 from pipeline.tables import MEDIA, Table
@@ -53,12 +53,17 @@ def decoded(inputs: Inputs, files: OpenFiles, output: Output) -> Iterator[tuple[
         if output.begin(number) is not None:
             yield shown, None
             continue
-        data = read_stored(files, output.folder, Origin(**shown[0]["location"]))
-        try:
-            with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-                yield shown, picture.convert("RGB")
-        except (OSError, SyntaxError, ValueError):
-            yield shown, None
+        yield shown, decode_stored(shown[0]["location"], files, output.folder)
+
+
+def decode_stored(location: Mapping[str, Any], files: OpenFiles, folder: Folder) -> Image.Image | None:
+    """Decode a stored picture to RGB; `None` where it cannot be."""
+    data = read_stored(files, folder, Origin(**location))
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def url_chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Shown]:

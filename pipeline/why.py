@@ -26,6 +26,7 @@ from pipeline.folder import CONFIG_FILE, Folder
 from pipeline.funnel import STAGES
 from pipeline.inspect import keys_of
 from pipeline.lookup import rows_of
+from pipeline.pair_score import PAIR_SCORES
 from pipeline.refer import DUPLICATE_URL, PAGE_REJECTED, REFER
 from pipeline.report import INDEX, MANIFEST_FILE, counted, json_line, reading, refused, say
 from pipeline.score import SCORES
@@ -158,7 +159,11 @@ def story_of(key: str, folder: Folder) -> Story | None:
         place=place_of(row),
         images=tuple(images_of(folder, documents[0], row)) if documents else (),
         media=media,
-        scores=tuple(sorted((row["model"], row["score"]) for row in rows_of(folder, SCORES, [key]))),
+        scores=tuple(
+            sorted(
+                (row["model"], row["score"]) for table in (SCORES, PAIR_SCORES) for row in rows_of(folder, table, [key])
+            )
+        ),
         references=references + counts[REFER, "image", PAGE_REJECTED],
         pages=tuple(sorted(pages, key=lambda use: not use.part)[:MAX_LISTED]),
     )

@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from pipeline import report
-from pipeline.build import ASSEMBLE, DEDUPLICATE, BuildConfig, write_manifest
+from pipeline.build import ASSEMBLE, DEDUPLICATE, BuildConfig
 from pipeline.documents import write_document
 from pipeline.fetch import write_media
 from pipeline.folder import CONFIG_FILE, Folder, UserError
+from pipeline.manifest import write_manifest
 from pipeline.media import MediaConfig, normalise_image
 from pipeline.plan import Totals, add_totals
 from pipeline.stage import Job, Output, Unit, gather, run_unit

@@ -1,22 +1,16 @@
 """Scores of pictures: models and thresholds as such, and a build that scores each picture once and masks its texts."""
 
-import hashlib
-import io
 import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from any_text import ANY_PICTURES, ANY_TEXT
 from click.testing import CliRunner
-from damage import http, member, page, record
 from onnx_made import channel_means
 from PIL import Image
-from web_dataset import WORDS
+from score_site import HOST, SEEN, build, digests, scores_in, write_site
 
 from pipeline import stored_pictures
-from pipeline.build import BUILD, BuildConfig, run_steps
 from pipeline.cli import main
 from pipeline.folder import Folder, UserError
 from pipeline.report import read_manifests
@@ -30,10 +24,9 @@ from pipeline.score import (
     judge_scores,
     stamped_models,
 )
-from pipeline.stage import Job, gather, run_unit
 from pipeline.stored_pictures import batches
 from pipeline.why import story_of
-from schemas.config import ConfigError, from_tree, with_overrides
+from schemas.config import ConfigError, from_tree
 from schemas.page import Refusal, key_of
 
 MODELS = ("nsfw=a.onnx", "aesthetic=models:judge")
@@ -143,11 +136,12 @@ def test_missing_models_are_told_before_anything_is_done(tmp_path, text, message
     (tmp_path / "broken.py").write_text("def f(:\n")
     (tmp_path / "source").mkdir()
     given = ["build", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
-    for more in ([], ["--dry-run"]):
-        models = f'scores.models=["{text.format(tmp_path)}"]'
-        result = CliRunner().invoke(main, [*given, *more, "--set", models])
+    pairs = [("pair_models", "--dry-run")] if ".onnx" not in text else []
+    for setting, more in [("models", "--workers=1"), ("models", "--dry-run"), *pairs]:
+        models = f'scores.{setting}=["{text.format(tmp_path)}"]'
+        result = CliRunner().invoke(main, [*given, more, "--set", models])
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
-        assert f"scores.models: {message.format(tmp_path)}" in result.stderr
+        assert f"scores.{setting}: {message.format(tmp_path)}" in result.stderr
         assert not (tmp_path / "out").exists()
 
 
@@ -241,8 +235,6 @@ def test_what_is_no_onnx_model_and_unknown_providers_are_told(tmp_path):
 
 # A build.
 
-HOST = "https://site.example"
-SEEN = {"dark.jpg": 1, "copy.jpg": 1, "light.jpg": 2, "odd.jpg": 3}
 MODEL = """
 import os
 def light(pictures):
@@ -252,64 +244,15 @@ def light(pictures):
 """
 
 
-def jpeg(name):
-    seed = SEEN[name]
-    patches = np.random.default_rng(seed).integers((0, 0, 100, 0)[seed], (0, 150, 256, 256)[seed], (9, 12, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(patches).resize((300 if seed == 3 else 240, 180)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def build(folder, backwards=False, out="out", **tables):
-    """Build the site's dataset in this process; gives its folder and the stages that were run."""
-    tree = {"source": {"paths": [str(folder / "site.warc.gz")]}, "pairs": {"preset": "ltip"}, **tables}
-    job = Job(Folder(str(folder / out)), with_overrides(from_tree(BuildConfig, tree, "test"), ANY_TEXT + ANY_PICTURES))
-    ran = []
-
-    def execute(stage, units, done):
-        ran.append(stage.name)
-        for unit in units[:: -1 if backwards else 1]:
-            run_unit(stage, job, unit, gather(stage, job.folder, unit))
-
-    run_steps(job, BUILD, execute)
-    return folder / out, ran
-
-
-def digests(out):
-    files = [file for kind in ("interleaved", "pairs") for file in sorted(Path(out, kind).rglob("*"))]
-    return {
-        str(f.relative_to(out)): hashlib.sha256(f.read_bytes()).hexdigest()
-        for f in files
-        if f.suffix in (".tar", ".parquet")
-    }
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Write a site whose page shows four pictures, two of them equal, and tells an address."""
+    """Write the site, its dataset, and a model that writes down how many pictures it is given."""
     folder = tmp_path_factory.mktemp("scores")
     os.environ["CALLS"] = str(folder / "calls")
     (folder / "model.py").write_text(MODEL)
-    with (folder / "site.warc.gz").open("wb") as stream:
-        figures = "".join(
-            f"<figure><img src='{name}' alt='The {name} by me@example.org'>"
-            f"<figcaption>A view of the {name[:-4]} at dawn, call +49 30 901820</figcaption></figure>"
-            for name in SEEN
-        )
-        body = f"<article><h1>A walk</h1><p>Write to me@example.org, please.</p>{WORDS}{figures}</article>"
-        stream.write(member(record(http(page("A walk with me@example.org", body)), url=f"{HOST}/a.html")))
-        for name in SEEN:
-            stream.write(member(record(http(jpeg(name), "image/jpeg"), url=f"{HOST}/{name}")))
+    write_site(folder)
     yield folder
     del os.environ["CALLS"]
-
-
-def scores_in(out):
-    """Give the scores in both indexes, by picture."""
-    pages = pq.read_table(out / "interleaved/index.parquet").to_pylist()
-    pairs = pq.read_table(out / "pairs/index.parquet").to_pylist()
-    shown = {part["url"].rpartition("/")[2]: part["scores"] for row in pages for part in row["parts"]}
-    return shown, {row["url"].rpartition("/")[2]: row["scores"] for row in pairs}
 
 
 def scores_table(folder, **thresholds):
@@ -348,14 +291,14 @@ def test_scores_are_stored_and_thresholds_score_nothing_again(site):
 
 def test_the_order_of_the_work_changes_no_byte(site):
     settings = {**scores_table(site), "privacy": {"mask": ["mail"]}}
-    first, _ = build(site, out="first", **settings)
+    first, ran = build(site, out="first", **settings)
     second, _ = build(site, backwards=True, out="second", **settings)
+    assert "score" in ran
     assert digests(first) == digests(second)
 
 
 def test_texts_of_shards_are_masked_and_the_same_pages_stay(site):
-    build(site, out="plain")
-    masked, ran = build(site, out="plain", privacy={"mask": ["mail", "phone"]})
+    masked, ran = build(site, out="masked", privacy={"mask": ["mail", "phone"]})
     assert {"select", "shard", "pair", "pair_shard"} <= {*ran}
     assert not {"extract", "normalise", "place"} & {*ran}
     stored = b"".join(file.read_bytes() for kind in ("interleaved", "pairs") for file in (masked / kind).glob("*.tar"))
