@@ -2,7 +2,8 @@
 
 A rule is a pure function of what it judges and of its settings; the first that refuses gives the reason. The presets
 `m3w` and `obelics` are named rows of overrides over the settings below, whose defaults are those of `m3w` without an
-upper bound on a page's words. Rules for texts are in `quality`, that for languages in `language`.
+upper bound on a page's words, and over the formats that are decoded. Rules for texts are in `quality`, that for
+languages in `language`.
 """
 
 from __future__ import annotations
@@ -94,12 +95,15 @@ class FiltersConfig:
 
 
 Setting = bool | int | float | tuple[str, ...]
+FORMATS = ("jpeg", "png", "gif", "webp", "bmp", "avif")
+"""All formats that are decoded: M3W takes any (SPEC-corpus 2)."""
 ENGLISH: Mapping[str, Setting] = {"filters.language.languages": ("en",), "filters.language.min_probability": 0.8}
 # The table of SPEC-corpus 2, as overrides of a build's configuration.
 PRESETS: Mapping[str, Mapping[str, Setting]] = {
     "m3w": {
         **ENGLISH,
         **quality.PRESETS["m3w"],
+        "media.formats": FORMATS,
         "filters.images.min_side_px": 64,
         "filters.images.max_side_px": 0,
         "filters.images.max_aspect": 3.0,
@@ -113,6 +117,7 @@ PRESETS: Mapping[str, Mapping[str, Setting]] = {
     "obelics": {
         **ENGLISH,
         **quality.PRESETS["obelics"],
+        "media.formats": ("jpeg", "png", "webp"),
         "filters.images.min_side_px": 150,
         "filters.images.max_side_px": 20_000,
         "filters.images.max_aspect": 2.0,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
+from PIL import Image
 from selectolax.lexbor import LexborHTMLParser
 
 from pipeline import filters
 from pipeline.build import BuildConfig
 from pipeline.command import with_preset
 from pipeline.filters import FiltersConfig, ImageRules, PageRules, judge_image, judge_media, judge_page
-from pipeline.media import MediaConfig, normalise_image
+from pipeline.media import UNSUPPORTED_FORMAT, MediaConfig, normalise_image
 from pipeline.quality import QualityRules, TextRules
 from schemas.config import ConfigError, from_tree
 from schemas.media import MISSING, STORED, Media
@@ -130,6 +132,23 @@ def test_the_default_rules_are_those_of_m3w_for_pages_of_any_length():
     quality = QualityRules(max_words=100_000)
     assert preset("m3w") == FiltersConfig(texts=TextRules(quality=quality))
     assert preset("obelics") != FiltersConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "reason"),
+    [(name, format, "") for name in ("m3w", "obelics") for format in ("JPEG", "PNG", "WEBP")]
+    + [("m3w", "GIF", ""), ("m3w", "BMP", "")]
+    + [("obelics", "GIF", UNSUPPORTED_FORMAT), ("obelics", "BMP", UNSUPPORTED_FORMAT)],
+)
+def test_formats_of_the_presets(name, format, reason):
+    data = io.BytesIO()
+    Image.effect_noise((80, 80), 64).convert("RGB").save(data, format)
+    media, _ = normalise_image("u", data.getvalue(), with_preset(BuildConfig(), name).media)
+    assert media.reason == reason
+
+
+def test_m3w_takes_every_format_that_is_decoded():
+    assert with_preset(BuildConfig(), "m3w").media == MediaConfig()
 
 
 def test_an_aspect_below_one_is_refused():

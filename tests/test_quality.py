@@ -292,3 +292,29 @@ def test_gophers_rules_agree_with_datatroves(pages, monkeypatch):
         ours = judge_repetition(texts, RepetitionRules())
         assert (ours and ours.reason) == reason_of(by_repetition, "\n\n".join(texts), url), url
     assert differ == DIFFER
+
+
+GOPHER = """
+quality.min_words 50, quality.max_words 100000, quality.min_mean_word_chars 3, quality.max_mean_word_chars 10
+quality.max_hashes 0.1, quality.max_ellipses 0.1, quality.max_bullet_lines 0.9, quality.max_ellipsis_lines 0.3
+quality.min_words_with_letter 0.8, quality.min_stop_words 2, page.max_flagged_words 0.01
+repetition.max_duplicate_paragraphs 0.3, repetition.max_duplicate_paragraph_chars 0.2
+repetition.max_duplicate_lines 0.3, repetition.max_duplicate_line_chars 0.2
+repetition.max_top_2_gram 0.2, repetition.max_top_3_gram 0.18, repetition.max_top_4_gram 0.16
+repetition.max_duplicate_5_grams 0.15, repetition.max_duplicate_6_grams 0.14, repetition.max_duplicate_7_grams 0.13
+repetition.max_duplicate_8_grams 0.12, repetition.max_duplicate_9_grams 0.11, repetition.max_duplicate_10_grams 0.1
+"""
+OBELICS = """
+paragraph.min_words 4, paragraph.max_words 1000, paragraph.max_char_repetition 0.1, paragraph.max_word_repetition 0.1
+paragraph.max_special_chars 0.3, paragraph.min_stop_words 0.3, paragraph.max_flagged_words 0.01
+paragraph.min_punctuation 0.001
+page.min_words 10, page.max_words 2000, page.max_char_repetition 0.1, page.max_word_repetition 0.2
+page.max_special_chars 0.275, page.min_stop_words 0.35, page.max_flagged_words 0.01, page.min_punctuation 0.03
+"""
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("m3w", GOPHER), ("obelics", OBELICS)])
+def test_the_numbers_of_the_presets_are_those_of_the_papers(name, numbers):
+    given = {path.removeprefix("filters.texts."): value for path, value in PRESETS[name].items() if value}
+    told = [line.split() for line in numbers.replace(",", "\n").splitlines() if line]
+    assert given == {rule: float(value) for rule, value in told}
