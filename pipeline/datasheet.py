@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import tomli_w
 
-from pipeline.composition import Frequent
+from pipeline.composition import UNNAMED, Frequent
 from pipeline.folder import Folder
 from pipeline.ledger import Rule
 from pipeline.optout import OPTED_OUT
@@ -37,6 +37,39 @@ RIGHTS = (
     *(CONTENT_USAGE, CONTENT_SIGNAL, TDM_RESERVATION, OPTED_OUT),
 )
 """Reasons with which sites and people keep something from being used."""
+STEPS = {
+    "list": "lists of URLs are read",
+    "settle": "listed pages are asked of the web",
+    "read": "sources are read",
+    "extract": "content is told from the rest of a page",
+    "refer": "pages that others stand for are left out",
+    "locate": "pictures are looked for",
+    "normalise": "pictures are checked, decoded and made smaller",
+    "score": "models score pictures",
+    "evaluation": "pictures of evaluation sets are left out",
+    "locate_videos": "videos are looked for",
+    "decode_videos": "videos are cut into clips",
+    "filter_images": "rules for pictures, each time a page shows one",
+    "filter_texts": "rules for paragraphs",
+    "select": "rules for pages",
+    "mask": "personal data in pages is masked",
+    "shard": "pages are written",
+    "pair": "pictures get the text that says most of them",
+    "pair_mask": "personal data in pairs is masked",
+    "pair_score": "models score pairs",
+    "pair_judge": "thresholds of scores",
+    "pair_shard": "pairs are written",
+    "clip": "clips get their text",
+    "video_mask": "personal data in texts of clips is masked",
+    "video_shard": "clips are written",
+}
+"""What the stages of the funnel do, for people."""
+HONOURED = {
+    "robots": "robots.txt",
+    "preferences": "AI preferences, Content-Usage and Content-Signal",
+    "tags": "X-Robots-Tag headers and robots meta elements",
+    "tdm": "TDMRep reservations",
+}
 MAX_NAME_CHARS = 200
 Facts = Callable[[Overview], Iterator[str]]
 
@@ -99,8 +132,9 @@ def read_answers(text: str, where: str) -> dict[str, str]:
 
 def datasheet(found: Overview, answers: Mapping[str, str]) -> Iterator[str]:
     """Yield the datasheet in Markdown."""
-    yield "# Datasheet\n\nWhat the data can answer is answered from it by `flamingo build`. "
-    yield f"What only people can answer is taken from `{ANSWERS_FILE}`.\n"
+    yield "# Datasheet\n\nThe questions are after [Datasheets for Datasets](https://arxiv.org/abs/1803.09010). "
+    yield "What the data can answer is answered from it by `flamingo build`; "
+    yield f"what only people can answer is taken from `{ANSWERS_FILE}`.\n"
     section = ""
     for question in QUESTIONS:
         if question.section != section:
@@ -125,39 +159,51 @@ def code(text: str) -> str:
     return f"`{printable(text[:MAX_NAME_CHARS]).replace('`', chr(39)).replace('|', chr(0xA6))}`"
 
 
+def things(count: int, kind: str) -> str:
+    """Write a number of things of a kind of the funnel."""
+    return counted(count, kind.replace("url", "URL"))
+
+
 def instances(found: Overview) -> Iterator[str]:
     """Say what there is and how much."""
-    for kind, totals in found.totals.items():
+    for number, (kind, totals) in enumerate(found.totals.items()):
         shards = found.manifests[kind].shards
         size = human_bytes(sum(shard.bytes for shard in shards))
-        told = ", ".join(f"{name} {value}" for name, value in contents(kind, totals).items())
-        yield f"- `{kind}`: {counted(len(shards), 'shard')} of {size}; {told}"
+        yield f"{'' if number == 0 else chr(10)}In `{kind}/`, {counted(len(shards), 'shard')} of {size}:\n"
+        yield from (f"- {name}: {value}" for name, value in contents(kind, totals).items())
 
 
 def selection(found: Overview) -> Iterator[str]:
     """Say how much of what was read is kept."""
-    yield "It is what the rules below leave of the sources. Read and kept, stage by stage:\n"
+    yield "It is what the rules below leave of the sources. What came into each step, and what was kept:\n"
+    yield "| stage | step | came in | kept | % |\n|---|---|---:|---:|---:|"
     for row in found.funnel:
-        share = percent(row.kept, row.seen)
-        yield f"- {code(row.stage)}: {row.kept:,} of {counted(row.seen, row.kind)} ({share} %)"
+        cells = [code(row.stage), STEPS[row.stage], things(row.seen, row.kind), f"{row.kept:,}"]
+        yield f"| {' | '.join([*cells, percent(row.kept, row.seen)])} |"
 
 
 def said_of_pages(found: Overview) -> Iterator[str]:
     """Say which languages, hosts and dates the pages have."""
     if (told := found.composition) is None:
         return
-    for name, frequent in (("Languages", told.languages), ("Hosts", told.hosts)):
-        yield from frequent_lines(name, frequent)
-    for name, (first, last) in (("published", told.published), ("captured", told.captured)):
+    for name, frequent in (("language", told.languages), ("host", told.hosts)):
+        yield frequent_line(name, frequent)
+    for name, (first, last) in (("Published", told.published), ("Captured", told.captured)):
         if first:
             yield f"- {name} from {first} to {last}"
 
 
-def frequent_lines(name: str, frequent: Frequent) -> Iterator[str]:
+def frequent_line(name: str, frequent: Frequent) -> str:
     """Name what is most frequent, with its numbers of pages."""
-    different = "very many" if frequent.different is None else f"{frequent.different:,}"
-    told = ", ".join(f"{code(value)} {count:,}" for value, count in frequent.names)
-    yield f"- {name}, {different} in all, the most frequent by pages: {told or 'none'}"
+    most = ""
+    if frequent.different is None:
+        most = f", the {len(frequent.names)} most frequent of very many"
+    elif frequent.different > len(frequent.names):
+        most = f", the {len(frequent.names)} most frequent of {frequent.different:,}"
+    told = ", ".join(
+        f"{'none named' if value == UNNAMED else code(value)} {count:,}" for value, count in frequent.names
+    )
+    return f"- Pages by {name}{most}: {told or 'none'}"
 
 
 def missing(found: Overview) -> Iterator[str]:
@@ -171,8 +217,8 @@ def rule_lines(found: Overview, wanted: Callable[[Rule], bool]) -> Iterator[str]
     chosen = [rule for rule in found.rules if wanted(rule)]
     for rule in chosen:
         share = percent(rule.things.count, rule.things.came_in)
-        told = f"{counted(rule.things.count, rule.kind)} of {rule.things.came_in:,} ({share} %)"
-        yield f"- {code(rule.stage)} {code(rule.reason)}: {told}"
+        told = f"{rule.things.count:,} of {things(rule.things.came_in, rule.kind)} ({share} %)"
+        yield f"- {code(rule.reason)}, in {code(rule.stage)}: {told}"
     if not chosen:
         yield "Nothing was counted."
 
@@ -195,6 +241,8 @@ def external(found: Overview) -> Iterator[str]:
 
 def not_run(found: Overview) -> Iterator[str]:
     """Say which steps of safety did not run."""
+    if found.not_run:
+        yield "These steps, which may keep such things out, did not run:\n"
     yield from (f"- {line}" for line in found.not_run)
     if not found.not_run:
         yield "Every step of safety and rights that the software has was run."
@@ -202,21 +250,22 @@ def not_run(found: Overview) -> Iterator[str]:
 
 def acquired(found: Overview) -> Iterator[str]:
     """Say what was read, and whether the web was asked."""
-    yield from (f"- source: {code(path)}" for path in setting(found.manifest.config, "source.paths") or [])
+    yield from (f"- Source: {code(path)}" for path in setting(found.manifest.config, "source.paths") or [])
     contact = setting(found.manifest.config, "fetch.contact")
     asked = f"asked in the name of {code(contact)}" if contact else "not asked: all comes from the sources"
-    yield f"- the web was {asked}"
+    yield f"- The web was {asked}"
     if found.composition and found.composition.captured[0]:
-        yield f"- captured from {found.composition.captured[0]} to {found.composition.captured[1]}"
+        yield f"- Captured from {found.composition.captured[0]} to {found.composition.captured[1]}"
 
 
 def rights(found: Overview) -> Iterator[str]:
     """Say which refusals are honoured, and how many there were."""
-    for name in ("robots", "preferences", "tags", "tdm"):
+    for name, what in HONOURED.items():
         on = setting(found.manifest.config, f"rights.{name}")
-        yield f"- `rights.{name}`: {'honoured' if on else 'not honoured'}"
-    yield f"- opt-out lists: {len(setting(found.manifest.config, 'rights.opt_out') or [])}"
-    yield "\nRefused:\n"
+        yield f"- {what}: {'honoured' if on else 'not honoured'} (`rights.{name}`)"
+    lists = len(setting(found.manifest.config, "rights.opt_out") or [])
+    yield f"- Lists of people who opted out: {lists or 'none'} (`rights.opt_out`)"
+    yield "\nWhat was refused for them:\n"
     yield from rule_lines(found, lambda rule: rule.reason in RIGHTS)
 
 
@@ -226,7 +275,7 @@ def rules(found: Overview) -> Iterator[str]:
     yield "| stage | rule | took | % | words | bytes |\n|---|---|---:|---:|---:|---:|"
     for rule in found.rules:
         words, size = rule.sizes.get("words"), rule.sizes.get("bytes")
-        cells = [code(rule.stage), code(rule.reason), counted(rule.things.count, rule.kind)]
+        cells = [code(rule.stage), code(rule.reason), things(rule.things.count, rule.kind)]
         cells += [percent(rule.things.count, rule.things.came_in)]
         cells += [f"{words.count:,}" if words else "", human_bytes(size.count) if size else ""]
         yield f"| {' | '.join(cells)} |"
@@ -258,7 +307,7 @@ def software(found: Overview) -> Iterator[str]:
 def licences(found: Overview) -> Iterator[str]:
     """Say which licences the pages name."""
     if found.composition is not None:
-        yield from frequent_lines("Licences that pages name", found.composition.licences)
+        yield frequent_line("the licence that they name", found.composition.licences)
 
 
 def updates(found: Overview) -> Iterator[str]:

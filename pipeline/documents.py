@@ -35,6 +35,7 @@ def extract_pages(unit: Unit, inputs: Inputs, output: Output) -> None:
             continue  # no list names it any more: `settle` has said what became of those that are listed
         match found:
             case Page():
+                output.keep("read", "page")
                 set_aside = output.begin(number)
                 if set_aside is not None:
                     reject = Rejected(STAGE, SET_ASIDE, "page", found.url, detail=set_aside, origin=found.origin)

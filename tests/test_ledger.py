@@ -14,9 +14,18 @@ from pipeline.build import BuildConfig
 from pipeline.cli import main
 from pipeline.compare import differing, flatten, merge_keys, pair_rows
 from pipeline.composition import Frequent, describe, most_frequent
-from pipeline.datasheet import ANSWERS_FILE, DATASHEET_FILE, QUESTIONS, empty_answers, read_answers, write_datasheet
+from pipeline.datasheet import (
+    ANSWERS_FILE,
+    DATASHEET_FILE,
+    QUESTIONS,
+    STEPS,
+    empty_answers,
+    read_answers,
+    write_datasheet,
+)
 from pipeline.dropped import ITEM, Smallest, read_copy, sample_dropped
 from pipeline.folder import Folder, UserError
+from pipeline.funnel import STAGES
 from pipeline.gallery import page
 from pipeline.ledger import SetCounts, Taken, rules_of
 from pipeline.overview import overview
@@ -285,6 +294,8 @@ def test_the_datasheet_is_made_of_the_data_and_keeps_answers(built, tmp_path):
         assert (f"`{question.setting}` in `datasheet.toml`" in text) == question.people
     assert "| `select` | `too_few_words` | 1 page | 33.3 |" in text
     assert "no evaluation set was kept out" in text
+    assert f"| `select` | {STEPS['select']} | 3 pages |" in text
+    assert "| `read` | sources are read |" in text
     answers = folder.read_text(ANSWERS_FILE).replace('purpose = ""', 'purpose = "To learn."')
     folder.write_text(ANSWERS_FILE, answers)
     build(Path(built[0].root).parent / "site.warc.gz", tmp_path / "out")
@@ -302,6 +313,10 @@ def test_answers_that_cannot_be_read(text, message):
     with pytest.raises(UserError, match=message):
         read_answers(text, "datasheet.toml")
     assert read_answers(empty_answers(), "datasheet.toml") == {}
+
+
+def test_every_stage_of_the_funnel_is_told_in_words():
+    assert STEPS.keys() == {*STAGES}
 
 
 def test_a_datasheet_needs_a_complete_dataset(tmp_path):
