@@ -36,7 +36,6 @@ from peer_dedup import memory_mib
 from rich.console import Console
 from rich.table import Table as Printed
 
-from pipeline.build import Step, plan_units
 from pipeline.clusters import BANDS, CLUSTER_STAGES, LINKS, link_bands, sign_documents
 from pipeline.duplicates import (
     ADDRESSES,
@@ -47,7 +46,7 @@ from pipeline.duplicates import (
     write_addresses,
 )
 from pipeline.folder import Folder
-from pipeline.plan import Totals, add_totals, by_any_rows, by_rows
+from pipeline.plan import Step, Totals, add_totals, by_any_rows, by_rows, plan_units
 from pipeline.stage import Job, Stage, gather, run_unit
 from pipeline.tables import DOCUMENTS, HEADS, KeyRange, PartWriter, stream_range
 from schemas.document import Document, ImageRef, Text, document_to_row

@@ -18,12 +18,10 @@ its output: what is done stays done, and after a change of settings only what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-from pipeline import __version__
 from pipeline.ask import ask_web
 from pipeline.assemble import place_images, select_documents
 from pipeline.clusters import BANDS, CLUSTER_STAGES, LINKS, link_bands, sign_documents
@@ -57,7 +55,7 @@ from pipeline.optout import stamped
 from pipeline.pair_rules import NONE, PairConfig
 from pipeline.pair_score import CHOSEN, PAIR_SCORES, TO_SCORE, judge_pairs, plan_pair_shards, score_pairs
 from pipeline.pairs import CANDIDATES, TEXTS, count_pictures, pair_images, write_texts
-from pipeline.plan import Plan, Totals, add_totals, by_any_rows, by_list, by_rows, by_shard, by_split
+from pipeline.plan import Step, Totals, add_totals, by_any_rows, by_list, by_rows, by_shard, by_split, plan_units
 from pipeline.politeness import FetchConfig
 from pipeline.privacy import PrivacyConfig
 from pipeline.refer import STAYING, refer_documents
@@ -71,9 +69,9 @@ from pipeline.score import (
     stamped_models,
     stamped_pair_models,
 )
-from pipeline.shard import INTERLEAVED_KIND, Kind, ShardConfig, write_shard
+from pipeline.shard import INTERLEAVED_KIND, ShardConfig, write_shard
 from pipeline.sources import SourceConfig
-from pipeline.stage import Execute, Job, Stage, Unit, fingerprint
+from pipeline.stage import Execute, Job, Stage, fingerprint
 from pipeline.stale import finished, remove_stale
 from pipeline.stored_pictures import PICTURES, PICTURES_PER_UNIT, list_pictures
 from pipeline.tables import (
@@ -97,7 +95,6 @@ from pipeline.web import LISTED, ORIGINAL, PAGES, ledger_stamp
 from pipeline.word_lists import stamp_flagged
 from schemas import SCHEMA_VERSION
 from schemas.asked import IMAGE, PAGE, VIDEO
-from schemas.config import to_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +133,6 @@ class BuildConfig:
             raise ValueError(f"schema {self.schema}; this version of flamingo reads and writes schema {SCHEMA_VERSION}")
 
 
-def always(config: BuildConfig) -> bool:
-    """Every dataset has this."""
-    return True
-
-
 def writes_pairs(config: BuildConfig) -> bool:
     """Tell whether pairs are wanted."""
     return config.pairs.preset != NONE
@@ -159,23 +151,6 @@ def scores_pairs(config: BuildConfig) -> bool:
 def writes_videos(config: BuildConfig) -> bool:
     """Tell whether videos are wanted."""
     return config.videos.keep != NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A stage of a job, what of the configuration decides its output, and how it is cut into units.
-
-    `ask` names what the web is asked for before the stage is planned, `shards` the kind of shards that it writes, and
-    `wanted` tells whether a dataset has the stage at all. The paths of the sources are no setting: each unit names its
-    own file, whatever order they were given in.
-    """
-
-    stage: Stage
-    settings: Callable[[BuildConfig], Any]
-    plan: Plan
-    ask: str = ""
-    shards: Kind[Any] | None = None
-    wanted: Callable[[BuildConfig], bool] = always
 
 
 EXTRACT = (
@@ -392,13 +367,3 @@ def run_steps(job: Job, steps: Sequence[Step], execute: Execute, *, ask: bool = 
 def may_ask(step: Step, config: BuildConfig) -> bool:
     """Tell whether the web is asked before a step: in somebody's name, and for what the dataset will hold."""
     return bool(config.fetch.contact) and (step.ask != VIDEO or writes_videos(config))
-
-
-def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
-    """Cut a stage into units, each named by all that decides its output; a stage that is not wanted has none."""
-    if not step.wanted(job.config):
-        return []
-    settings = [to_tree(setting) for setting in step.settings(job.config)]
-    made_of = [totals.made.get(table.directory, "") for table in step.stage.reads]
-    base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, made_of)
-    return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in step.plan(totals, job)]

@@ -16,7 +16,7 @@ import tomli_w
 from rich.console import Console
 
 from pipeline.asked import describe_wanted
-from pipeline.build import BUILD, BuildConfig, Step
+from pipeline.build import BUILD, BuildConfig
 from pipeline.drawing import choose_drawing, show_picture
 from pipeline.embed import check_model
 from pipeline.evaluation import check_sets
@@ -26,7 +26,7 @@ from pipeline.folder import Folder, UserError
 from pipeline.funnel import funnel
 from pipeline.inspect import inspect
 from pipeline.local import LocalOptions
-from pipeline.plan import Totals
+from pipeline.plan import Step, Totals
 from pipeline.progress import TerminalProgress
 from pipeline.report import MANIFEST_FILE, funnel_table, print_summary, say
 from pipeline.run import load_config, run

@@ -46,6 +46,7 @@ STEPS = {
     "locate": "pictures are looked for",
     "normalise": "pictures are checked, decoded and made smaller",
     "score": "models score pictures",
+    "embed": "a model embeds pictures, to compare them with evaluation sets",
     "evaluation": "pictures of evaluation sets are left out",
     "locate_videos": "videos are looked for",
     "decode_videos": "videos are cut into clips",

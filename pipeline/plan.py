@@ -1,16 +1,20 @@
-"""How the work of a stage is cut: what the stages before it wrote → splits, key ranges or shards, a unit each."""
+"""The steps of a job and how the work of each is cut: what came before → splits, key ranges or shards, a unit each."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline import __version__
 from pipeline.folder import Folder
+from pipeline.shard import Kind
 from pipeline.sources import LIST, plan_splits, web_splits
 from pipeline.stage import Job, Stage, Unit, fingerprint, marker_name
 from pipeline.tables import Table, key_ranges
+from schemas import SCHEMA_VERSION
+from schemas.config import to_tree
 
 ROWS_PER_UNIT = 200_000
 BYTES_PER_UNIT = 24 << 20
@@ -48,6 +52,38 @@ def add_totals(folder: Folder, stage: Stage, units: Sequence[Unit], totals: Tota
 
 
 Plan = Callable[[Totals, Job], Sequence[Any]]
+
+
+def always(config: Any) -> bool:
+    """Every dataset has this."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage of a job, what of the configuration decides its output, and how it is cut into units.
+
+    `ask` names what the web is asked for before the stage is planned, `shards` the kind of shards that it writes, and
+    `wanted` tells whether a dataset has the stage at all. The paths of the sources are no setting: each unit names its
+    own file, whatever order they were given in.
+    """
+
+    stage: Stage
+    settings: Callable[[Any], Any]
+    plan: Plan
+    ask: str = ""
+    shards: Kind[Any] | None = None
+    wanted: Callable[[Any], bool] = always
+
+
+def plan_units(step: Step, totals: Totals, job: Job) -> list[Unit]:
+    """Cut a stage into units, each named by all that decides its output; a stage that is not wanted has none."""
+    if not step.wanted(job.config):
+        return []
+    settings = [to_tree(setting) for setting in step.settings(job.config)]
+    made_of = [totals.made.get(table.directory, "") for table in step.stage.reads]
+    base = fingerprint(__version__, SCHEMA_VERSION, step.stage.name, settings, made_of)
+    return [Unit(step.stage.name, fingerprint(base, asdict(work)), work) for work in step.plan(totals, job)]
 
 
 def by_split(web: str) -> Plan:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import tomli_w
 
-from pipeline.build import BuildConfig, Step, run_steps
+from pipeline.build import BuildConfig, run_steps
 from pipeline.embed import check_model, files_of_embedder
 from pipeline.evaluation import check_sets
 from pipeline.folder import CONFIG_FILE, PROGRESS_FILE, Folder, UserError, sole_writer
 from pipeline.local import LocalOptions, Progress, supervise
-from pipeline.plan import Totals
+from pipeline.plan import Step, Totals
 from pipeline.score import check_models, files_of
 from pipeline.sources import LIST, SourceConfig, plan_splits
 from pipeline.stage import Job, Stage, Unit

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import clusters, plan
-from pipeline.build import Step, plan_units
 from pipeline.clusters import (
     BANDS,
     CLUSTER_STAGES,
@@ -27,7 +26,7 @@ from pipeline.clusters import (
 from pipeline.duplicates import NEAR, OLDER, DuplicateConfig, rank_page
 from pipeline.folder import Folder
 from pipeline.minhash import NearConfig
-from pipeline.plan import Totals, add_totals, by_any_rows, by_rows
+from pipeline.plan import Step, Totals, add_totals, by_any_rows, by_rows, plan_units
 from pipeline.stage import Job, Stage, gather, run_unit
 from pipeline.tables import DOCUMENTS, KeyRange, PartWriter, key_ranges, stream_range
 from schemas.document import Document, ImageRef, Text, document_to_row

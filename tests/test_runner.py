@@ -7,11 +7,11 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipeline.build import ASSEMBLE, BUILD, EXTRACT, FETCH, BuildConfig, plan_units, run_steps
+from pipeline.build import ASSEMBLE, BUILD, EXTRACT, FETCH, BuildConfig, run_steps
 from pipeline.demo import site, write_warc
 from pipeline.folder import Folder, UserError
 from pipeline.kinds import KINDS, VIDEO_KIND
-from pipeline.plan import Totals
+from pipeline.plan import Totals, plan_units
 from pipeline.runner import RunUnits, check_beam_args, make_runner, run_in_memory
 from pipeline.stage import Job
 from schemas.config import from_tree
