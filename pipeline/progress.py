@@ -17,7 +17,7 @@ STAGES = (
     *("list", "settle", "extract", "address", "same_address", "sign", "link"),
     *(f"star_{turn}" for turn in range(1, 13)),
     *("cluster", "repeat", "same_repeat", "refer", "locate", "normalise", "locate_videos", "decode_videos"),
-    *("list_pictures", "score", "place", "template", "select", "shard"),
+    *("list_pictures", "score", "embed", "place", "template", "select", "shard"),
     *("texts", "count", "pair", "pair_score", "pair_judge", "pair_shard", "clip", "video_shard"),
 )
 PLAIN_EVERY_S = 10.0

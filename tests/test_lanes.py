@@ -364,6 +364,15 @@ def test_an_asking_that_cancels_itself_is_a_bug_and_no_endless_wait():
         run([make_lane("a", 2)], answer)
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Heed interrupts also where a shell started the tests in the background, which ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_leaves_nothing_behind():
     def answer(lane, request):
         if request.row == 3:

@@ -296,7 +296,8 @@ def test_a_missing_shard_has_no_reason_in_webdataset_but_one_here(remote, server
         web.urls[0], shardshuffle=False, empty_check=False, handler=lambda error: not seen.append(error)
     )
     assert list(lost) == []
-    assert not any("404" in str(error) or "not found" in str(error) for error in seen)
+    told = [str(error).replace(web.urls[0], "") for error in seen]  # its port may have the number in it
+    assert not any("404" in text or "not found" in text for text in told)
     assert "the server said 404" in str(failure(lambda: web.read(0, 0, 512), ranged.NOT_FOUND))
 
 
@@ -397,7 +398,7 @@ def test_every_byte_is_right_where_requests_fail(remote, server):
             return changed(part(seen), body=part(seen).body[:-1], way="unframed")
         return part(seen, way={"silent": "silent_body"}.get(way, way))
 
-    web = remote(route, timeout_s=0.3, connections=8)
+    web = remote(route, timeout_s=1.0, connections=8)
     blocks = range(0, 300_000, 2000)
     assert all(web.read_ahead(0, at, 2000) for at in blocks)
     with ThreadPoolExecutor(4) as pool:
