@@ -39,17 +39,17 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the updates of each stage")
     parser.add_argument("--pictures", type=int, default=300, help="held-out pictures that are captioned")
     given = parser.parse_args()
-    dataset = make_dataset(given.out, given.pages)
+    out = given.out / f"schema-{SCHEMA_VERSION}"
+    dataset = make_dataset(out, given.pages)
     steps = {stage: round(given.share * count) for stage, count in A_LESSON.items()}
     begun = time.perf_counter()
-    run = learn(given.out / f"model-{given.pages}-{given.share:g}", str(dataset), steps)
+    run = learn(out / f"model-{given.pages}-{given.share:g}", str(dataset), steps)
     print(f"\ntrained in {(time.perf_counter() - begun) / 60:.1f} minutes, load {os.getloadavg()[0]:.1f}", flush=True)
     show(examine(run, given.pictures))
 
 
 def make_dataset(out: Path, pages: int) -> Path:
     """Draw a site and build its dataset, as `flamingo demo` does."""
-    out = out / f"schema-{SCHEMA_VERSION}"
     dataset = out / f"dataset-{pages}-0"
     if not (dataset / "pairs" / "index.parquet").exists():
         words = ["demo", "--pages", str(pages), "--no-train", "--out", str(out)]

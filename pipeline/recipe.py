@@ -28,6 +28,8 @@ A_LESSON = {LM: 900, CONTRASTIVE: 600, FLAMINGO: 2600}
 """Updates that teach what thousands of pages of the demo's world show."""
 VOCABULARY = 2048
 RANKS = 2
+LAUNCHER = "torch/distributed/elastic"
+"""What torch's launcher begins with when a rank has failed, which has said why before: a page of tracebacks follows."""
 
 
 def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[str, Any]]:
@@ -84,9 +86,12 @@ def learn(out: Path, dataset: str, steps: Mapping[str, int]) -> Path:
 def train(out: Path, stage: str) -> None:
     """Run a stage, each line that it says with its name before it; when it is interrupted it writes a checkpoint."""
     with start(out, stage) as process:
+        over = False
         try:
             for line in process.stdout or ():
-                click.echo(f"{stage:>11} | {line}", nl=False)
+                over = over or LAUNCHER in line
+                if not over:
+                    click.echo(f"{stage:>11} | {line}", nl=False)
         except BaseException:
             process.terminate()
             raise

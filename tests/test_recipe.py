@@ -18,7 +18,9 @@ def started(monkeypatch):
 
     def start(out, stage):
         stages.append(stage)
-        line = f"print('of {stage}'); raise SystemExit({codes.get(stage, 0)})"
+        code = codes.get(stage, 0)
+        ending = f"E1 {recipe.LAUNCHER}/x.py failed\nTraceback\n" if code else ""
+        line = f"print('of {stage}'); print({ending!r}); raise SystemExit({code})"
         return subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE, text=True)
 
     monkeypatch.setattr(recipe, "start", start)
@@ -43,8 +45,11 @@ def test_stages_run_in_turn_and_those_that_are_done_do_not(started, tmp_path, ca
     assert {file.name for file in tmp_path.glob("*.toml")} == {f"{stage}.toml" for stage in A_MINUTE}
 
 
-def test_a_stage_that_fails_ends_the_lesson(started, tmp_path):
+def test_a_stage_that_fails_ends_the_lesson(started, tmp_path, capfd):
     started[1][CONTRASTIVE] = 3
     with pytest.raises(UserError, match=r"training stopped: contrastive;"):
         recipe.learn(tmp_path, "dataset", A_MINUTE)
     assert started[0] == [LM, CONTRASTIVE]
+    shown = capfd.readouterr().out
+    assert "contrastive | of contrastive\n" in shown
+    assert "Traceback" not in shown
