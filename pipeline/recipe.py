@@ -24,7 +24,7 @@ from pipeline.folder import UserError
 LM, CONTRASTIVE, FLAMINGO = "lm", "contrastive", "flamingo"
 A_MINUTE = {LM: 120, CONTRASTIVE: 50, FLAMINGO: 120}
 """Updates of each stage that take about a minute on two cores."""
-A_LESSON = {LM: 900, CONTRASTIVE: 600, FLAMINGO: 2600}
+A_LESSON = {LM: 900, CONTRASTIVE: 450, FLAMINGO: 2600}
 """Updates that teach what thousands of pages of the demo's world show."""
 VOCABULARY = 2048
 RANKS = 2
@@ -33,8 +33,8 @@ LAUNCHER = "torch/distributed/elastic"
 
 
 def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Give the settings of each stage, by its objective; batches are those of a rank."""
-    pages = {"kind": "interleaved", "shards": [dataset], "batch": 4, "tokens": 128, "weight": 0.5}
+    """Give the settings of each stage, by its objective; batches are those of all ranks."""
+    pages = {"kind": "interleaved", "shards": [dataset], "batch": 8, "tokens": 128, "weight": 0.5}
     pairs = {"kind": "pairs", "shards": [dataset], "batch": 64, "tokens": 24, "weight": 1.0}
     videos = {"kind": "videos", "shards": [dataset], "batch": 2, "tokens": 32, "frames": 4, "weight": 0.1}
     data = {"image_px": 64, "mean": "imagenet", "threads": 1}
@@ -47,12 +47,12 @@ def recipe(out: Path, dataset: str, steps: Mapping[str, int]) -> dict[str, dict[
     settings: dict[str, dict[str, Any]] = {
         LM: {
             "model": model,
-            "data": {**data, "datasets": {"pages": pages, "pairs": {**pairs, "batch": 16}}},
+            "data": {**data, "datasets": {"pages": pages, "pairs": {**pairs, "batch": 32}}},
             "train": {"train_tokenizer": VOCABULARY, "lr": 4e-3, "warmup_steps": 30},
         },
         CONTRASTIVE: {
             "model": model,
-            "data": {**data, "datasets": {"pairs": {**pairs, "batch": 48}}},
+            "data": {**data, "datasets": {"pairs": {**pairs, "batch": 96}}},
             "train": {"train_tokenizer": VOCABULARY, "lr": 2e-3, "warmup_steps": 50},
         },
         FLAMINGO: {
