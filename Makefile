@@ -27,7 +27,7 @@ help:  ## list the commands
 demo: $(DEV_STAMP)  ## build a small dataset from start to end, show it, and train a tiny model of it
 	$(BIN)/flamingo demo
 
-learn: $(DEV_STAMP)  ## train the tiny model until it tells what pictures show (half an hour)
+learn: $(DEV_STAMP)  ## train the tiny model until it tells what pictures show (twenty minutes)
 	$(BIN)/python bench/learn.py
 
 test: $(DEV_STAMP)  ## all that CI checks: ruff, mypy, pytest
