@@ -24,7 +24,7 @@ from pipeline.folder import UserError
 LM, CONTRASTIVE, FLAMINGO = "lm", "contrastive", "flamingo"
 A_MINUTE = {LM: 120, CONTRASTIVE: 50, FLAMINGO: 120}
 """Updates of each stage that take about a minute on two cores."""
-A_LESSON = {LM: 900, CONTRASTIVE: 450, FLAMINGO: 2600}
+A_LESSON = {LM: 900, CONTRASTIVE: 450, FLAMINGO: 2200}
 """Updates that teach what thousands of pages of the demo's world show."""
 VOCABULARY = 2048
 RANKS = 2
